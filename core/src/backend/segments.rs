@@ -1,0 +1,154 @@
+//! Which packed rows belong together, and which of them an attention row sees.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+/// Which packed rows form one sequence: segment i is rows `starts[i]..starts[i + 1]`.
+/// Segments may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segments {
+    starts: Vec<u32>,
+}
+
+impl Segments {
+    /// Segments of these lengths, one after the other. More than 2^32 - 1 rows are refused.
+    pub fn new(lengths: &[usize]) -> Result<Self> {
+        let mut starts = Vec::with_capacity(lengths.len() + 1);
+        let mut rows = 0u32;
+        starts.push(rows);
+        for &length in lengths {
+            rows = u32::try_from(length)
+                .ok()
+                .and_then(|length| rows.checked_add(length))
+                .ok_or_else(|| {
+                    let limit = u64::from(u32::MAX);
+                    Error::Limit { what: "rows of a batch".into(), limit, found: length as u64 }
+                })?;
+            starts.push(rows);
+        }
+        Ok(Self { starts })
+    }
+
+    /// One segment of `rows` rows.
+    pub fn one(rows: usize) -> Result<Self> {
+        Self::new(&[rows])
+    }
+
+    /// Rows of all segments.
+    pub fn rows(&self) -> usize {
+        self.starts.last().map_or(0, |&end| end as usize)
+    }
+
+    /// Number of segments.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// True without any segment.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows of each segment.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
+        self.starts.windows(2).map(|w| w[0] as usize..w[1] as usize)
+    }
+
+    /// The position of every row inside its own segment, counted from `first`.
+    pub fn positions(&self, first: u32) -> Vec<u32> {
+        self.iter().flat_map(|rows| first..first + rows.len() as u32).collect()
+    }
+
+    /// The last row of every segment that has one: the rows whose logits are asked most.
+    pub fn last_rows(&self) -> Vec<u32> {
+        self.iter().filter(|rows| !rows.is_empty()).map(|rows| rows.end as u32 - 1).collect()
+    }
+
+    /// For each row, the rows of its own segment it sees under `mask`: (start, end).
+    pub fn visible(&self, mask: Mask) -> Vec<[u32; 2]> {
+        let mut visible = Vec::with_capacity(self.rows());
+        for rows in self.iter() {
+            let (start, end) = (rows.start as u32, rows.end as u32);
+            visible.extend((start..end).map(|row| match mask {
+                Mask::Causal => [start, row + 1],
+                Mask::Bidirectional => [start, end],
+            }));
+        }
+        visible
+    }
+}
+
+/// What a row sees of its own segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// Itself and the rows before it.
+    Causal,
+    /// Every row.
+    Bidirectional,
+}
+
+/// Keys and values computed earlier, seen by every row of every segment: a session's cache, or the
+/// prompt that all packed candidates share.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix<'a, T> {
+    /// (capacity, num_key_value_heads * head_dim), rows from `len` on unused.
+    pub k: &'a T,
+    /// As `k`.
+    pub v: &'a T,
+    /// Rows in use.
+    pub len: usize,
+}
+
+/// Who sees whom: each row sees the whole prefix, then its own segment under the mask.
+/// Decoding is one row over a long prefix, prefill many rows over an empty or shorter one, scoring
+/// many short segments over one prompt, training many segments over none.
+#[derive(Clone, Copy, Debug)]
+pub struct Attend<'a, T> {
+    /// Which rows of q, k and v belong together.
+    pub segments: &'a Segments,
+    /// What a row sees of its own segment.
+    pub mask: Mask,
+    /// What all rows see besides.
+    pub prefix: Option<Prefix<'a, T>>,
+    /// Dropout on the attention weights, used while training only.
+    pub dropout: f32,
+}
+
+impl<'a, T> Attend<'a, T> {
+    /// Segments under `mask`, without prefix or dropout.
+    pub fn new(segments: &'a Segments, mask: Mask) -> Self {
+        Self { segments, mask, prefix: None, dropout: 0.0 }
+    }
+}
+
+/// Grouped-query attention's numbers: `num_attention_heads` queries share `num_key_value_heads`
+/// keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HeadShape {
+    /// Query heads, a multiple of `num_key_value_heads`.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+    /// Width of one head; its own number, not hidden_size / heads.
+    pub head_dim: usize,
+}
+
+impl HeadShape {
+    /// Columns of q.
+    pub fn q_size(&self) -> usize {
+        self.num_attention_heads * self.head_dim
+    }
+    /// Columns of k and of v.
+    pub fn kv_size(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+    /// Query heads that share one key head.
+    pub fn group(&self) -> usize {
+        self.num_attention_heads / self.num_key_value_heads.max(1)
+    }
+    /// 1 / sqrt(head_dim).
+    pub fn scale(&self) -> f32 {
+        (self.head_dim as f32).sqrt().recip()
+    }
+}

@@ -1,0 +1,79 @@
+//! A weight on its way from a file to a backend.
+
+use bytes::Bytes;
+
+use crate::dtype::Format;
+use crate::error::{Error, Result};
+
+/// The values of one weight matrix (out, in), row-major, little-endian, as a file holds them.
+#[derive(Clone, Debug)]
+pub struct MatrixData {
+    /// Full name in the checkpoint, without the trailing `.weight`.
+    pub name: String,
+    /// (out, in).
+    pub shape: [usize; 2],
+    /// How `values` are coded.
+    pub format: Format,
+    /// `out` rows of [`Format::row_bytes`] each. A slice of a mapped file costs no copy.
+    pub values: Bytes,
+    /// `out` rows of [`Format::row_scales`] f16 each; empty for float formats.
+    pub scales: Bytes,
+    /// A low-rank update added to the product, never to the values.
+    pub lora: Option<LoraData>,
+}
+
+/// y = W x + scale * B (A x)
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraData {
+    /// Rank.
+    pub r: usize,
+    /// A (r, in).
+    pub a: Vec<f32>,
+    /// B (out, r).
+    pub b: Vec<f32>,
+    /// lora_alpha / r, or lora_alpha / sqrt(r) with rslora.
+    pub scale: f32,
+}
+
+impl MatrixData {
+    /// A float matrix from its values.
+    pub fn from_f32(name: impl Into<String>, values: &[f32], shape: [usize; 2]) -> Self {
+        Self {
+            name: name.into(),
+            shape,
+            format: Format::F32,
+            values: Bytes::copy_from_slice(bytemuck::cast_slice(values)),
+            scales: Bytes::new(),
+            lora: None,
+        }
+    }
+
+    /// `Err` unless the byte counts are those of shape, format and rank. Every backend calls this
+    /// before it touches the bytes.
+    pub fn check(&self) -> Result<()> {
+        let [out, input] = self.shape;
+        let rows = |per_row: usize| out.checked_mul(per_row).unwrap_or(usize::MAX);
+        let pairs = [
+            ("values", rows(self.format.row_bytes(input)), self.values.len()),
+            ("scales", rows(self.format.row_scales(input) * 2), self.scales.len()),
+        ];
+        for (what, expected, found) in pairs {
+            if expected != found {
+                let expected = format!("{expected} bytes for {} {out}x{input}", self.format);
+                return Err(Error::file(&self.name, what, expected, format!("{found} bytes")));
+            }
+        }
+        if let Some(lora) = &self.lora {
+            let fits = |n: usize, found: usize| lora.r.checked_mul(n) == Some(found);
+            if !fits(input, lora.a.len()) || !fits(out, lora.b.len()) {
+                return Err(Error::Adapter {
+                    file: self.name.clone(),
+                    field: "lora_A, lora_B".into(),
+                    expected: format!("[{}, {input}] and [{out}, {}]", lora.r, lora.r),
+                    found: format!("{} and {} values", lora.a.len(), lora.b.len()),
+                });
+            }
+        }
+        Ok(())
+    }
+}

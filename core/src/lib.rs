@@ -1,0 +1,13 @@
+//! Tributary's core: pictures, text and behaviour flow into one small language model, on the
+//! user's own device.
+//!
+//! The modules are floors; each uses only the floors above it in this list (a test enforces it).
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+// ground
+pub mod dtype;
+pub mod error;
+// floors 1 and 2: the trait and its implementations
+pub mod backend;
+
+pub use error::{Context, Error, ErrorKind, Result};
