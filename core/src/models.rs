@@ -1,0 +1,3 @@
+//! Floor 5: one file per model, generic over the backend.
+
+pub mod llama;
