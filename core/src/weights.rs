@@ -6,9 +6,14 @@
 //! or freshly initialised.
 
 mod checkpoint;
+mod config;
 mod decode;
 mod fresh;
 mod header;
+mod hint;
+mod index;
+mod quantize;
+mod save;
 mod storage;
 
 use std::collections::BTreeSet;
@@ -16,9 +21,13 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use checkpoint::{Checkpoint, Coding, QUANTIZED_KEY, SCALES_SUFFIX, TensorInfo};
+pub use config::{ConfigReader, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH};
 pub use decode::matrix as dequantize;
 pub use fresh::INITIAL_STD;
 pub use header::{MAX_AXES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS};
+pub use index::{MAX_FILE_NAME_BYTES, MAX_INDEX_BYTES, MAX_SHARDS, check_base_name};
+pub use quantize::{MIN_QUANTIZED_VALUES, Progress, format_of, quantize, quantize_checkpoint};
+pub use save::{BUNDLE_SHARD_BYTES, NamedTensor, Sink, TensorSpec, Writer, save_safetensors};
 pub use storage::{Storage, check_range};
 
 use crate::backend::{Backend, MatrixData, check};
