@@ -6,10 +6,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
+use tributary_core::backend::Backend;
+use tributary_core::models::sasrec::SasRecConfig;
 use tributary_core::recommend::{
     BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Catalogue, Component,
+    SequenceRecommender,
 };
+use tributary_core::weights::{Checkpoint, Weights};
 use tributary_core::{Error, Result};
+
+use crate::data::CATALOGUE_FILE;
+
+/// Component, file: what a SASRec folder holds. The catalogue may be missing.
+const SASREC_FILES: [(&str, &str); 3] =
+    [("config", "config.json"), ("model", "model.safetensors"), ("catalogue", CATALOGUE_FILE)];
 
 /// A bundle whose files are verified and in memory.
 #[derive(Clone, Debug)]
@@ -41,6 +51,63 @@ impl Bundle {
     pub fn read(folder: &Path) -> Result<Self> {
         let manifest = read_file(folder, BUNDLE_FILE, None)?;
         Self::assemble(&manifest, |file| read_file(folder, &file.name, Some(file.bytes)))
+    }
+
+    /// A SASRec folder that is no bundle yet: `config.json`, `model.safetensors` and, if there is one,
+    /// `catalogue.jsonl`. There is nothing to verify against; the manifest is what it would be.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn from_model(folder: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        for (component, name) in SASREC_FILES {
+            if component != "catalogue" || folder.join(name).is_file() {
+                files.push((component, name, read_file(folder, name, None)?));
+            }
+        }
+        let text = BundleText { recommender: "sasrec".into(), ..BundleText::default() };
+        let manifest = manifest(&files, text)?;
+        let files = files.into_iter().map(|(_, name, bytes)| (name.into(), bytes)).collect();
+        Ok(Self { manifest, files })
+    }
+
+    /// [`Bundle::read`] for a folder with a manifest, else [`Bundle::from_model`].
+    ///
+    /// # Errors
+    /// As these two.
+    pub fn open(folder: &Path) -> Result<Self> {
+        match folder.join(BUNDLE_FILE).exists() {
+            true => Self::read(folder),
+            false => Self::from_model(folder),
+        }
+    }
+
+    /// The bundle's sequence recommender on `backend`.
+    ///
+    /// # Errors
+    /// Another kind of recommender; a configuration, checkpoint or catalogue that does not fit.
+    pub fn sequence_recommender<B: Backend>(&self, backend: &B) -> Result<SequenceRecommender<B>> {
+        if self.manifest.recommender != "sasrec" {
+            return Err(Error::Unsupported {
+                file: BUNDLE_FILE.into(),
+                field: "recommender".into(),
+                found: self.manifest.recommender.clone(),
+                supported: "sasrec".into(),
+            });
+        }
+        let (name, text) = self.single("config")?;
+        let text = std::str::from_utf8(&text)
+            .map_err(|e| Error::file(name, "content", "UTF-8 text", e))?;
+        let config = SasRecConfig::parse(name, text)?;
+        let (name, bytes) = self.single("model")?;
+        let checkpoint = Checkpoint::from_bytes(name, bytes)?;
+        let weights = Weights::new(backend, &checkpoint);
+        let recommender = SequenceRecommender::load(&weights, config, self.catalogue()?)?;
+        let unused = weights.unused();
+        if !unused.is_empty() {
+            tracing::warn!(file = name, ?unused, "tensors that the model does not use");
+        }
+        Ok(recommender)
     }
 
     /// Verifies a bundle whose files are in the program: `(name, bytes)` each, the manifest among
@@ -122,31 +189,32 @@ pub fn write_bundle(
     text: BundleText,
 ) -> Result<BundleManifest> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
-    let config = read_file(model, "config.json", None)?;
-    let weights = read_file(model, "model.safetensors", None)?;
     let catalogue = Bytes::from(catalogue.to_jsonl()?);
-    let mut components = Vec::new();
-    for (component, name, bytes) in [
-        ("config", "config.json", &config),
-        ("model", "model.safetensors", &weights),
-        ("catalogue", crate::data::CATALOGUE_FILE, &catalogue),
-    ] {
-        write_file(folder, name, bytes)?;
-        let files = vec![BundleFile::new(name, bytes)?];
-        components.push(Component { name: component.into(), files });
+    let mut files = Vec::new();
+    for (component, name) in SASREC_FILES {
+        let bytes = match component {
+            "catalogue" => catalogue.clone(),
+            _ => read_file(model, name, None)?,
+        };
+        write_file(folder, name, &bytes)?;
+        files.push((component, name, bytes));
     }
-    let BundleText { recommender, licence, provenance, quality } = text;
-    let manifest = BundleManifest {
-        format_version: BUNDLE_FORMAT_VERSION,
-        recommender,
-        components,
-        licence,
-        provenance,
-        quality,
-    };
+    let manifest = manifest(&files, text)?;
     // Last, so that a folder half written is no bundle.
     write_file(folder, BUNDLE_FILE, manifest.to_json()?.as_bytes())?;
     Ok(manifest)
+}
+
+/// The manifest of these files: (component, name, bytes).
+fn manifest(files: &[(&str, &str, Bytes)], text: BundleText) -> Result<BundleManifest> {
+    let mut components = Vec::new();
+    for (component, name, bytes) in files {
+        let files = vec![BundleFile::new(name, bytes)?];
+        components.push(Component { name: component.to_string(), files });
+    }
+    let BundleText { recommender, licence, provenance, quality } = text;
+    let format_version = BUNDLE_FORMAT_VERSION;
+    Ok(BundleManifest { format_version, recommender, components, licence, provenance, quality })
 }
 
 /// A file of `folder` itself: never a link, which could lead out of it, and never larger than the

@@ -13,7 +13,7 @@ use tributary_core::random::Random;
 use tributary_core::recommend::{Catalogue, ItemIndex, Scorer, rank_of};
 use tributary_core::{Error, Result};
 
-use crate::data::{Case, Dataset, Split};
+use crate::data::{Case, Dataset, Split, SplitRule};
 
 /// What the target is ranked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,8 @@ pub fn evaluate(
 }
 
 /// Popularity and a first-order Markov chain on the same users, by name: what a model must beat.
-/// They learn from everything before the targets. Options as for [`evaluate`]; `scorer` is the model
+/// They learn from the training part of `data`, as a model does, or from the histories where the
+/// split was given. Options as for [`evaluate`]; `scorer` is the model
 /// to compare with, whose protocol they follow.
 ///
 /// # Errors
@@ -189,12 +190,13 @@ pub fn evaluate_baselines(
     let training: Vec<Vec<ItemIndex>> = {
         let data = reduced.as_ref().unwrap_or(data);
         let index = scorer_indices(data, catalogue);
-        let mut known_part: Vec<&[ItemIndex]> =
-            data.users.iter().map(|user| user.items.as_slice()).collect();
-        for case in data.cases(options.split) {
-            known_part[case.user] = case.history;
-        }
-        known_part.into_iter().map(|items| known(items, &index)).collect()
+        let sequences = match data.split {
+            SplitRule::LeaveOneOut => data.training(),
+            SplitRule::Given => {
+                data.cases(options.split).into_iter().map(|case| case.history).collect()
+            }
+        };
+        sequences.into_iter().map(|items| known(items, &index)).collect()
     };
     let training: Vec<_> = training.iter().map(Vec::as_slice).collect();
     // A baseline's own protocol is to exclude what was seen; the model's may differ.

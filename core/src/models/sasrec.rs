@@ -19,6 +19,7 @@ use crate::nn::{LayerNorm, Linear};
 use crate::weights::Weights;
 
 /// SASRec of either dialect.
+#[derive(Debug)]
 pub struct SasRec<B: Backend> {
     config: SasRecConfig,
     item_embeddings: B::Matrix,     // (num_embeddings, hidden_size)
@@ -26,6 +27,7 @@ pub struct SasRec<B: Backend> {
     layers: Layers<B>,
 }
 
+#[derive(Debug)]
 enum Layers<B: Backend> {
     Bert { layer_norm: LayerNorm<B>, layer: Vec<BertLayer<B>> },
     Llara { block: Box<LlaraBlock<B>>, s_fc: Linear<B> }, // s_fc (num_items, hidden_size)
@@ -113,6 +115,7 @@ impl<B: Backend> SasRec<B> {
 }
 
 /// One `bert` layer: attention, then a feed-forward part, each normalised after its residual.
+#[derive(Debug)]
 struct BertLayer<B: Backend> {
     query: Linear<B>,                   // (hidden_size, hidden_size)
     key: Linear<B>,                     // (hidden_size, hidden_size)
@@ -165,6 +168,7 @@ impl<B: Backend> BertLayer<B> {
 }
 
 /// LLaRA's only block.
+#[derive(Debug)]
 struct LlaraBlock<B: Backend> {
     ln_1: LayerNorm<B>,       // of the queries (hidden_size)
     linear_q: Linear<B>,      // mh_attn.linear_q (hidden_size, hidden_size)

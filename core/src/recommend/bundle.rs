@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::weights::check_base_name;
 
 /// The manifest's file name inside its bundle.
 pub const BUNDLE_FILE: &str = "bundle.json";
@@ -15,7 +16,6 @@ pub const BUNDLE_FORMAT_VERSION: u32 = 1;
 
 const MAX_MANIFEST_BYTES: usize = 1 << 20;
 const MAX_FILES: usize = 1024;
-const MAX_NAME_BYTES: usize = 128;
 
 /// What a bundle consists of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl BundleManifest {
         limit(format!("{file}: files"), MAX_FILES, files().count())?;
         let mut names = HashSet::new();
         for entry in files() {
-            check_name(file, &entry.name)?;
+            check_base_name(file, "files.name", &entry.name)?;
             let hash = entry.sha256.as_bytes();
             if hash.len() != 64 || !hash.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
                 let field = format!("sha256 of {}", entry.name);
@@ -128,7 +128,7 @@ impl BundleFile {
     /// # Errors
     /// `name` is not a plain base name.
     pub fn new(name: &str, bytes: &[u8]) -> Result<Self> {
-        check_name(BUNDLE_FILE, name)?;
+        check_base_name(BUNDLE_FILE, "files.name", name)?;
         Ok(Self { name: name.into(), bytes: bytes.len() as u64, sha256: sha256(bytes) })
     }
 
@@ -144,18 +144,6 @@ impl BundleFile {
         }
         Ok(())
     }
-}
-
-/// A name that cannot leave its folder on any system: letters, digits, `.`, `_`, `-`, not starting
-/// with a dot.
-fn check_name(file: &str, name: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let fits = (1..=MAX_NAME_BYTES).contains(&name.len());
-    if fits && !name.starts_with('.') && name.bytes().all(plain) {
-        return Ok(());
-    }
-    let expected = "a base name of letters, digits, `.`, `_` and `-`";
-    Err(Error::file(file, "files.name", expected, format!("{name:?}")))
 }
 
 fn limit(what: String, limit: usize, found: usize) -> Result<()> {

@@ -16,6 +16,7 @@ use crate::weights::Weights;
 pub type Clock = fn() -> f64;
 
 /// SASRec over a catalogue: item `i` of the catalogue is item `i` of the model.
+#[derive(Debug)]
 pub struct SequenceRecommender<B: Backend> {
     backend: B,
     model: SasRec<B>,

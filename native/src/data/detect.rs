@@ -10,7 +10,7 @@ use super::{Builder, CATALOGUE_FILE, Dataset, atomic, json_lines, lists, table};
 /// Bytes of one data file at most.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 /// File extensions that may be data.
-const EXTENSIONS: [&str; 6] = ["inter", "csv", "tsv", "txt", "jsonl", "json"];
+const EXTENSIONS: [&str; 5] = ["inter", "csv", "tsv", "txt", "jsonl"];
 /// Names that are never the interactions of a folder.
 const NOT_DATA: [&str; 3] = [CATALOGUE_FILE, "items.tsv", "LICENSE.txt"];
 
