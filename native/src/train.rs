@@ -17,4 +17,5 @@ pub use curve::CurvePoint;
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
 pub use schedule::{Decay, Schedule};
+pub use toml::Table;
 pub use trainer::{FitOptions, Losses, Objective, Stopped, TrainReport, WEIGHTS, fit};
