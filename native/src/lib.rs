@@ -1,1 +1,3 @@
-//! stub
+//! Tributary for native targets: files, data sets, training and the command line.
+
+pub mod files;
