@@ -8,6 +8,7 @@ mod curve;
 mod optimizer;
 mod progress;
 mod random;
+mod sasrec;
 mod schedule;
 mod trainer;
 
@@ -16,6 +17,7 @@ pub use config::{FitConfig, TrainingConfig, parse, read};
 pub use curve::CurvePoint;
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
+pub use sasrec::{DataConfig, ModelConfig, ModelKind, TrainConfig, run};
 pub use schedule::{Decay, Schedule};
 pub use toml::Table;
 pub use trainer::{FitOptions, Losses, Objective, Stopped, TrainReport, WEIGHTS, fit};

@@ -56,7 +56,7 @@ impl BurnDevice {
 }
 
 /// What a [`Burn`] trains and which random numbers it draws.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BurnOptions {
     /// Which weights get gradients.
     pub trainable: Trainable,
@@ -65,11 +65,12 @@ pub struct BurnOptions {
 }
 
 /// The burn backend. Clones share weights and state; one `Burn` trains one model.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Burn {
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     device: Device,
     adapter: String,
@@ -78,7 +79,7 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct State {
     training: bool,
     step: u64,

@@ -1,13 +1,14 @@
 //! A run's state in one safetensors file, from which it continues exactly.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tributary_core::backend::Backend;
+use tributary_core::weights::{NamedTensor, save_safetensors};
 use tributary_core::{Error, Result};
 
 use super::burn_backend::{Burn, Parameter};
@@ -70,25 +71,25 @@ pub(super) fn save(
     for parameter in parameters {
         let name = parameter.name();
         let stored_name = format!("{WEIGHT}/{name}");
-        tensors.push(Stored::read(b, stored_name, parameter.axes(), parameter.constant())?);
+        tensors.push(stored(b, stored_name, parameter.axes(), &parameter.constant())?);
         if let Some(moments) = optimizer.moments().get(name) {
             for (kind, moment) in MOMENTS.iter().zip(moments) {
                 let name = format!("{kind}/{name}");
-                tensors.push(Stored::read(b, name, parameter.axes(), moment.clone())?);
+                tensors.push(stored(b, name, parameter.axes(), moment)?);
             }
         }
     }
     let text = toml::to_string(state).map_err(|e| Error::Internal(format!("checkpoint: {e}")))?;
-    write(&folder.join(CHECKPOINT), &tensors, HashMap::from([(STATE.to_owned(), text)]))
+    write(&folder.join(CHECKPOINT), &tensors, BTreeMap::from([(STATE.to_owned(), text)]))
 }
 
 /// The weights alone, as every backend loads them.
 pub(super) fn save_weights(path: &Path, b: &Burn, parameters: &[Arc<Parameter>]) -> Result<()> {
     let tensors = parameters
         .iter()
-        .map(|p| Stored::read(b, p.name().to_owned(), p.axes(), p.constant()))
+        .map(|p| stored(b, p.name().to_owned(), p.axes(), &p.constant()))
         .collect::<Result<Vec<_>>>()?;
-    write(path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))
+    write(path, &tensors, BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
 /// The state of the run in `folder`; `None` when there is none. Weights and moments are restored.
@@ -148,32 +149,15 @@ pub(super) fn restore(
     Ok(Some(state))
 }
 
-/// A tensor on its way into a file.
-struct Stored {
-    name: String,
-    axes: Vec<usize>,
-    bytes: Vec<u8>,
+fn stored(b: &Burn, name: String, axes: &[usize], value: &Tensor<2>) -> Result<NamedTensor> {
+    Ok(NamedTensor::f32(name, axes, &pollster::block_on(b.read(value))?))
 }
 
-impl Stored {
-    fn read(b: &Burn, name: String, axes: &[usize], value: Tensor<2>) -> Result<Self> {
-        let values = pollster::block_on(b.read(&value))?;
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Ok(Self { name, axes: axes.to_vec(), bytes })
-    }
-}
-
-fn write(path: &Path, tensors: &[Stored], metadata: HashMap<String, String>) -> Result<()> {
-    let broken = |e: safetensors::SafeTensorError| Error::Internal(format!("safetensors: {e}"));
-    let views = tensors
-        .iter()
-        .map(|tensor| {
-            let view = TensorView::new(Dtype::F32, tensor.axes.clone(), &tensor.bytes);
-            Ok((&tensor.name, view.map_err(broken)?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(broken)?;
-    write_atomically(path, &bytes)
+fn write(path: &Path, tensors: &[NamedTensor], metadata: BTreeMap<String, String>) -> Result<()> {
+    // In memory first: what is renamed into place must be whole.
+    let mut files = BTreeMap::new();
+    save_safetensors(tensors, &metadata, None, &mut files)?;
+    files.values().try_for_each(|bytes: &Vec<u8>| write_atomically(path, bytes))
 }
 
 /// Writes beside `path` and renames, so that nobody ever sees half a file.

@@ -27,6 +27,8 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Steps that one point of the training curve covers.
     pub log_every: u64,
+    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on.
+    pub metric: String,
     /// Of the initial weights, the order of examples and dropout.
     pub seed: u32,
     /// `cpu`, `gpu` or `cuda`.
@@ -42,6 +44,7 @@ impl Default for TrainingConfig {
             patience: 10,
             checkpoint_every: 1000,
             log_every: 20,
+            metric: "ndcg@10".into(),
             seed: 42,
             device: BurnDevice::Cpu,
         }

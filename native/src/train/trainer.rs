@@ -31,6 +31,9 @@ pub trait Objective {
 
     /// The validation metric; `None` when there is nothing to validate on.
     fn validate(&self, b: &Burn) -> Result<Option<f64>>;
+
+    /// Writes what the weights need beside them to be loaded, such as `config.json`.
+    fn describe(&self, folder: &Path) -> Result<()>;
 }
 
 /// The losses of a batch.
@@ -110,6 +113,7 @@ pub fn fit<O: Objective>(
     let out = options.out.as_path();
     std::fs::create_dir_all(out).map_err(|e| Error::io(out.display(), e))?;
     let mut run = Run::start(b, objective, config, identity, options)?;
+    objective.describe(out)?;
     progress(&Event::Started { step: run.state.step, total_steps: run.total_steps });
     let stopped = run.steps(options.max_steps, progress)?;
     progress(&Event::Finished);

@@ -1,5 +1,6 @@
 //! Weights as slots that a model and the optimiser share.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use burn::tensor::Tensor;
@@ -16,6 +17,17 @@ pub enum Trainable {
     Adapters,
     /// Those whose full name this accepts.
     Named(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl fmt::Debug for Trainable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Everything => "Everything",
+            Self::Adapters => "Adapters",
+            Self::Named(_) => "Named",
+        })
+    }
 }
 
 impl Trainable {
@@ -70,14 +82,20 @@ impl Parameter {
     }
 }
 
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.name, self.axes)
+    }
+}
+
 /// A weight (out, in), perhaps with a low-rank update.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Matrix {
     pub(super) weight: Arc<Parameter>,
     pub(super) lora: Option<Lora>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Lora {
     pub a: Arc<Parameter>, // (r, in)
     pub b: Arc<Parameter>, // (out, r)
@@ -91,7 +109,7 @@ impl Matrix {
 }
 
 /// A weight of one axis.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Vector {
     pub(super) weight: Arc<Parameter>,
 }
