@@ -1,8 +1,14 @@
 //! Data readers: every form of the field, its oddities, and errors that name file and line.
 
+use std::path::PathBuf;
+
 use tributary::data::{Dataset, Split, SplitRule};
 use tributary_tests::folder::Folder;
-use tributary_tests::shared::shared;
+
+/// A file of the test material, if this machine has it.
+fn shared(path: &str) -> Option<PathBuf> {
+    tributary_tests::shared().map(|folder| folder.join(path))
+}
 
 fn read(folder: &Folder, name: &str, text: &str) -> tributary_core::Result<Dataset> {
     Dataset::read(&folder.write(name, text))

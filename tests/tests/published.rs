@@ -1,6 +1,7 @@
 //! Published numbers of trained checkpoints, reproduced from their own weights and data.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use tributary::bundle::Bundle;
 use tributary::data::{Dataset, Split};
@@ -11,7 +12,11 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{Interaction, Recommender, Request, SequenceRecommender};
 use tributary_tests::npz;
-use tributary_tests::shared::shared;
+
+/// A file of the test material, if this machine has it.
+fn shared(path: &str) -> Option<PathBuf> {
+    tributary_tests::shared().map(|folder| folder.join(path))
+}
 
 fn model(path: &str) -> Option<SequenceRecommender<Cpu>> {
     let bundle = Bundle::from_model(&shared(path)?).unwrap();
