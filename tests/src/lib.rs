@@ -7,6 +7,7 @@
     reason = "test code stops at the first surprise and says why it skips"
 )]
 
+pub mod files;
 pub mod folder;
 pub mod gpu;
 pub mod npz;

@@ -203,7 +203,7 @@ impl<'s> Writer<'s> {
     /// Writes the values of one planned tensor, row-major, little-endian. `Err` when it was not
     /// planned, was written already, or has another number of bytes.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let Some(place) = self.places.remove(name) else {
+        let Some(place) = self.places.get(name) else {
             return Err(Error::argument("save", "name", "a planned tensor not yet written", name));
         };
         let expected = place.range.end - place.range.start;
@@ -212,7 +212,9 @@ impl<'s> Writer<'s> {
             return Err(Error::argument("save", "bytes", expected, bytes.len()));
         }
         let file = self.files.get(place.file).map_or("", String::as_str);
-        self.sink.write_at(file, place.range.start, bytes)
+        self.sink.write_at(file, place.range.start, bytes)?;
+        self.places.remove(name);
+        Ok(())
     }
 
     /// `Err` when a planned tensor was not written.
