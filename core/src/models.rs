@@ -1,3 +1,4 @@
-//! Floor 5, the models: one file each, read top to bottom.
+//! Floor 5: one file per model, generic over the backend.
 
+pub mod llama;
 pub mod sasrec;
