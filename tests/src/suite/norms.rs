@@ -76,14 +76,9 @@ pub fn cross_entropy<B: Backend>(subject: &Subject<B>) {
 /// Ties in column order, both zeros equal, NaN last, infinities in place.
 pub fn top_k<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
-    for ([rows, cols], k) in [
-        ([1, 1], 1),
-        ([3, 7], 7),
-        ([5, 257], 10),
-        ([2, 4099], 300),
-        ([0, 5], 2),
-        ([70_000, 3], 2),
-    ] {
+    for ([rows, cols], k) in
+        [([1, 1], 1), ([3, 7], 7), ([5, 257], 10), ([2, 4099], 300), ([0, 5], 2), ([70_000, 3], 2)]
+    {
         let mut x = uniform(1, rows * cols);
         for (i, value) in x.iter_mut().enumerate() {
             match i % 11 {
