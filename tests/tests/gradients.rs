@@ -14,6 +14,8 @@ use tributary_core::Result;
 use tributary_core::backend::{
     Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Prefix, Segments,
 };
+use tributary_tests::suite::read;
+use tributary_tests::uniform;
 
 const BOUND: f64 = 1e-8;
 const STEP: f64 = 0.02;
@@ -81,23 +83,12 @@ impl Leaves {
 
 /// Values in -1..1, none within 0.1 of zero: ReLU's kink is out of reach of the differences.
 fn values(seed: usize, len: usize) -> Vec<f32> {
-    let value = |i: usize| {
-        let hash = (i + 1).wrapping_mul(0x9e37_79b9).wrapping_add(seed.wrapping_mul(0x85eb_ca6b));
-        let uniform =
-            ((hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d) >> 8 & 0xffff) as f32 / 65536.0;
-        let value = uniform * 2.0 - 1.0;
-        value * 0.9 + 0.1 * value.signum()
-    };
-    (0..len).map(value).collect()
+    uniform(seed as u64, len).iter().map(|value| value * 0.9 + 0.1 * value.signum()).collect()
 }
 
 /// The factor of each element of y in the loss.
 fn coefficients(len: usize) -> Vec<f32> {
     values(77, len).iter().map(|c| c.abs() + 0.3).collect()
-}
-
-fn read(b: &Burn, x: &Tensor) -> Vec<f32> {
-    pollster::block_on(b.read(x)).expect("a tensor of this backend can be read")
 }
 
 fn check(name: &str, leaves: Leaves, operation: impl Fn(&Loaded) -> Result<Tensor>) {

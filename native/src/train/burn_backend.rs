@@ -5,6 +5,7 @@
 //! when they are loaded.
 
 mod attention;
+mod loss;
 mod parameter;
 
 use std::cmp::Ordering;
@@ -367,8 +368,7 @@ impl Backend for Burn {
         if targets.is_empty() {
             return self.zeros([0, 1]);
         }
-        let targets = self.indices(targets).reshape([targets.len(), 1]);
-        Ok(-activation::log_softmax(logits.clone(), 1).gather(1, targets))
+        Ok(loss::cross_entropy(logits, self.indices(targets)))
     }
 
     /// The values carry no gradient. Sorts on the host: the only operation here besides

@@ -1,0 +1,143 @@
+//! SASRec from a file of sequences to a folder that another backend loads.
+
+use std::path::{Path, PathBuf};
+
+use tributary::files::open_model;
+use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions};
+use tributary::train::{CHECKPOINT, FitOptions, Stopped, TrainConfig, TrainReport, WEIGHTS, run};
+use tributary_core::backend::Backend;
+use tributary_core::backend::cpu::Cpu;
+use tributary_core::models::sasrec::SasRecConfig;
+use tributary_core::recommend::{Scorer, SequenceRecommender};
+use tributary_core::weights::Weights;
+use tributary_core::{Error, Result};
+use tributary_tests::nmse;
+
+const NUM_ITEMS: usize = 12;
+
+/// A folder with `sequences.txt` (60 users walk a circle of items, forwards or backwards, so two
+/// items say which comes next) and `config.toml`; removed when the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tributary-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a temporary folder");
+        let user = |user: usize| {
+            let step = if user % 2 == 0 { 1 } else { NUM_ITEMS - 1 };
+            let items: Vec<String> = (0..5 + user % 4)
+                .map(|i| format!("{}", 1 + (user * 5 + i * step) % NUM_ITEMS))
+                .collect();
+            format!("{} {}\n", user + 1, items.join(" "))
+        };
+        let text: String = (0..60).map(user).collect();
+        std::fs::write(path.join("sequences.txt"), text).expect("a temporary folder");
+        Self(path)
+    }
+
+    fn config(&self, change: &str) -> Result<TrainConfig> {
+        let text = format!(
+            "[model]\nkind = 'sasrec'\nhidden_size = 16\nnum_hidden_layers = 1\nmax_seq_len = 6\n\
+             hidden_dropout_prob = 0.1\nattention_probs_dropout_prob = 0.1\n\
+             [data]\npath = 'sequences.txt'\n\
+             [training]\nbatch_size = 16\nepochs = 60\npatience = 0\n{change}\n\
+             [optimizer]\nlearning_rate = 0.01\n"
+        );
+        let path = self.0.join("config.toml");
+        std::fs::write(&path, text).map_err(|e| Error::io(path.display(), e))?;
+        TrainConfig::read(&path)
+    }
+
+    fn train(
+        &self,
+        out: &str,
+        resume: bool,
+        max_steps: Option<u64>,
+        change: &str,
+    ) -> Result<TrainReport> {
+        let options = FitOptions { out: self.0.join(out), resume, max_steps };
+        run(&self.config(change)?, &options, &mut |_| {})
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = std::fs::read(path).expect("the run has written it");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let mut tensors: Vec<_> =
+        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    tensors.sort();
+    tensors
+}
+
+fn scores<B: Backend>(b: &B, folder: &Path) -> Result<Vec<f32>> {
+    let folder = open_model(folder)?;
+    let config = SasRecConfig::parse("config.json", &folder.config)?;
+    let weights = Weights::new(b, &folder.checkpoint);
+    let recommender = SequenceRecommender::load(&weights, config, None)?;
+    assert!(weights.unused().is_empty(), "{:?}", weights.unused());
+    pollster::block_on(recommender.score_batch(&[&[3], &[1, 2, 3], &[7, 6, 5, 4, 3, 2, 1]]))
+}
+
+#[test]
+fn a_trained_folder_scores_the_same_on_the_cpu_backend() {
+    let folder = Folder::new("sasrec-folder");
+    let report = folder.train("out", false, None, "").expect("a run");
+    assert_eq!(report.stopped, Stopped::Finished);
+    // The walk's direction is in the history, so nearly every next item can be known.
+    let best = report.best.expect("a validation per epoch");
+    assert!(best.metric > 0.9, "ndcg@10 {} after {} steps", best.metric, report.steps);
+
+    let out = folder.0.join("out");
+    for file in ["config.json", "catalogue.jsonl", "curve.csv", "curve.svg"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let burn = Burn::new(BurnDevice::Cpu, BurnOptions::default()).expect("burn-flex");
+    let burn = scores(&burn, &out).expect("the burn backend loads it");
+    let cpu = scores(&Cpu::default(), &out).expect("the CPU backend loads it");
+    assert_eq!(burn.len(), 3 * NUM_ITEMS);
+    let truth: Vec<f64> = burn.iter().map(|&x| f64::from(x)).collect();
+    assert!(nmse(&cpu, &truth) < 1e-10, "nmse {:.1e}", nmse(&cpu, &truth));
+}
+
+#[test]
+fn a_resumed_sasrec_ends_with_the_same_weights_bit_for_bit() {
+    let folder = Folder::new("sasrec-resume");
+    let short = "checkpoint_every = 3";
+    let change = format!("{short}\nlog_every = 2");
+    folder.train("whole", false, Some(30), &change).expect("an uninterrupted run");
+    for (part, steps) in [7, 4, 19].into_iter().enumerate() {
+        folder.train("parts", part > 0, Some(steps), &change).expect("a part");
+    }
+    for file in [CHECKPOINT, WEIGHTS] {
+        let [whole, parts] = ["whole", "parts"].map(|out| tensors(&folder.0.join(out).join(file)));
+        assert!(!whole.is_empty() && whole == parts, "{file}");
+    }
+
+    let moved = "sequences.txt";
+    let more = std::fs::read_to_string(folder.0.join(moved)).expect("ours") + "61 1 2 3 4\n";
+    std::fs::write(folder.0.join(moved), more).expect("a temporary folder");
+    let error = folder.train("parts", true, None, &change).expect_err("other data").to_string();
+    assert!(error.contains("data.sha256"), "{error}");
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused_before_training() {
+    let folder = Folder::new("sasrec-refused");
+    for (change, part) in [
+        ("metric = 'ndgc@10'", "ndcg@10"),
+        ("metric = 'ndcg'", "training.metric"),
+        ("log_every = 0", "training.log_every"),
+        ("batchsize = 3", "batchsize"),
+    ] {
+        let error = folder.train("out", false, None, change).expect_err(change).to_string();
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    assert!(!folder.0.join("out").join(CHECKPOINT).exists());
+}
