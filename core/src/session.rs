@@ -138,8 +138,7 @@ impl<B: Backend> Session<B> {
         let positions = segments.positions(self.cache.len() as u32);
         let rows = Rows { segments: &segments, positions: &positions };
         let hidden = self.model.embed(b, tokens)?;
-        let hidden =
-            self.model.forward(b, hidden, rows, KvUse::Append(&mut self.cache), None)?;
+        let hidden = self.model.forward(b, hidden, rows, KvUse::Append(&mut self.cache), None)?;
         self.last = Some(b.gather_rows(&hidden, &[last as u32])?);
         self.tokens.extend_from_slice(tokens);
         Ok(())
@@ -190,7 +189,8 @@ impl<B: Backend> Session<B> {
 
         let lengths: Vec<usize> = candidates.iter().map(|c| c.len() - 1).collect();
         let segments = Segments::new(&lengths)?;
-        let ids: Vec<TokenId> = candidates.iter().flat_map(|c| &c[..c.len() - 1]).copied().collect();
+        let ids: Vec<TokenId> =
+            candidates.iter().flat_map(|c| &c[..c.len() - 1]).copied().collect();
         let targets: Vec<TokenId> = candidates.iter().flat_map(|c| &c[1..]).copied().collect();
         let positions = segments.positions(self.cache.len() as u32);
         let rows = Rows { segments: &segments, positions: &positions };
@@ -207,11 +207,7 @@ impl<B: Backend> Session<B> {
     }
 
     /// log softmax(logits)[target] for each row of `hidden`.
-    async fn log_probabilities(
-        &self,
-        hidden: &B::Tensor,
-        targets: &[TokenId],
-    ) -> Result<Vec<f32>> {
+    async fn log_probabilities(&self, hidden: &B::Tensor, targets: &[TokenId]) -> Result<Vec<f32>> {
         let b = &self.backend;
         let mut found = Vec::with_capacity(targets.len());
         for (chunk, targets) in targets.chunks(LOGIT_ROWS).enumerate() {

@@ -241,3 +241,16 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     }
     std::fs::write(&path, bytes).map_err(|e| Error::io(path.display(), e))
 }
+
+/// The embedded bundle of `--bundle demo`: SASRec trained on the synthetic shop.
+///
+/// # Errors
+/// A build whose embedded files do not fit each other.
+pub fn demo() -> Result<Bundle> {
+    Bundle::embedded(&[
+        (BUNDLE_FILE, include_bytes!("../demo/bundle.json")),
+        ("config.json", include_bytes!("../demo/config.json")),
+        ("model.safetensors", include_bytes!("../demo/model.safetensors")),
+        (crate::data::CATALOGUE_FILE, include_bytes!("../demo/catalogue.jsonl")),
+    ])
+}

@@ -7,9 +7,9 @@ mod evaluate;
 mod inspect;
 mod language;
 mod recommend;
-mod transform;
 #[cfg(feature = "train")]
 mod train;
+mod transform;
 
 use std::io::IsTerminal;
 
@@ -56,8 +56,7 @@ fn progress_bar(total: u64, unit: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let template =
-        format!("{{msg}} {{bar:32}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+    let template = format!("{{msg}} {{bar:32}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
     let style = ProgressStyle::with_template(&template).unwrap_or(ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style)
 }

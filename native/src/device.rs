@@ -3,7 +3,9 @@
 use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::{Gpu, GpuOptions};
-use tributary_core::{Error, Result};
+use tributary_core::Result;
+#[cfg(not(all(feature = "gpu", feature = "train")))]
+use tributary_core::Error;
 
 #[cfg(feature = "train")]
 use crate::train::{Burn, BurnDevice, BurnOptions};

@@ -12,6 +12,7 @@ mod sasrec;
 mod schedule;
 mod trainer;
 
+pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
 pub use config::{FitConfig, TrainingConfig, parse, read};
 pub use curve::CurvePoint;

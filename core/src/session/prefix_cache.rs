@@ -41,9 +41,11 @@ const ROOT: u64 = 0xcbf2_9ce4_8422_2325;
 /// FNV-1a over the parent's hash and the tokens.
 fn chain(parent: u64, tokens: &[TokenId]) -> u64 {
     let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
-    parent.to_le_bytes().into_iter().chain(bytes).fold(ROOT, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    parent
+        .to_le_bytes()
+        .into_iter()
+        .chain(bytes)
+        .fold(ROOT, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl<B: Backend> PrefixCache<B> {
@@ -87,12 +89,7 @@ impl<B: Backend> PrefixCache<B> {
     }
 
     /// Stores the whole blocks of `tokens` that are not there yet, from the rows of `cache`.
-    pub(super) fn insert(
-        &mut self,
-        b: &B,
-        tokens: &[TokenId],
-        cache: &KvCache<B>,
-    ) -> Result<()> {
+    pub(super) fn insert(&mut self, b: &B, tokens: &[TokenId], cache: &KvCache<B>) -> Result<()> {
         self.clock += 1;
         let bytes = cache.bytes(BLOCK_TOKENS);
         let mut parent = ROOT;

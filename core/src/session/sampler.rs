@@ -58,8 +58,7 @@ impl Sampler {
             most_likely(b, logits, top_k.min(vocab_size)).await?
         } else {
             let all = b.read(logits).await?;
-            let mut all: Vec<_> =
-                all.into_iter().zip(0..).filter(|(v, _)| v.is_finite()).collect();
+            let mut all: Vec<_> = all.into_iter().zip(0..).filter(|(v, _)| v.is_finite()).collect();
             all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             all
         };

@@ -44,9 +44,7 @@ impl Check<'_> {
     }
 
     fn object<'v>(&self, field: &str, value: Option<&'v Value>) -> Result<&'v Map<String, Value>> {
-        value
-            .and_then(Value::as_object)
-            .ok_or_else(|| self.error(field, "an object", kind(value)))
+        value.and_then(Value::as_object).ok_or_else(|| self.error(field, "an object", kind(value)))
     }
 
     fn model(&self, model: &Map<String, Value>) -> Result<()> {
@@ -105,9 +103,10 @@ impl Check<'_> {
 
     fn merges(&self, model: &Map<String, Value>, vocabulary: &Map<String, Value>) -> Result<()> {
         let prefix = model.get("continuing_subword_prefix").and_then(Value::as_str).unwrap_or("");
-        let merges = model.get("merges").and_then(Value::as_array).ok_or_else(|| {
-            self.error("model.merges", "an array", kind(model.get("merges")))
-        })?;
+        let merges = model
+            .get("merges")
+            .and_then(Value::as_array)
+            .ok_or_else(|| self.error("model.merges", "an array", kind(model.get("merges"))))?;
         for (i, merge) in merges.iter().enumerate() {
             let pair = match merge {
                 Value::String(text) => text.split_once(' '),
@@ -175,7 +174,11 @@ impl Check<'_> {
             let map = component.get("precompiled_charsmap").and_then(Value::as_str);
             if map.is_none_or(|map| map.len() < 8) {
                 let field = format!("{field}.precompiled_charsmap");
-                return Err(self.error(field, "a base64 text", kind(component.get("precompiled_charsmap"))));
+                return Err(self.error(
+                    field,
+                    "a base64 text",
+                    kind(component.get("precompiled_charsmap")),
+                ));
             }
         }
         if let Some(pattern) = component.get("pattern") {
@@ -206,10 +209,8 @@ impl Check<'_> {
 
     /// Every special token that a template names must be declared with as many ids as tokens.
     fn template(&self, field: &str, template: &Map<String, Value>) -> Result<()> {
-        let declared = self.object(
-            &format!("{field}.special_tokens"),
-            template.get("special_tokens"),
-        )?;
+        let declared =
+            self.object(&format!("{field}.special_tokens"), template.get("special_tokens"))?;
         for (name, token) in declared {
             let field = format!("{field}.special_tokens[{name:?}]");
             let token = self.object(&field, Some(token))?;

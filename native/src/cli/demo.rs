@@ -29,7 +29,8 @@ pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> 
     let shopper = shop::users(arguments.user + 1, SHOPPERS_SEED).pop();
     let shopper = shopper.ok_or_else(|| Error::Internal("the shop has no users".into()))?;
     // What is to be predicted: the last item the shopper had not met before.
-    let first_seen = |at: usize| shopper.events[..at].iter().all(|e| e.item != shopper.events[at].item);
+    let first_seen =
+        |at: usize| shopper.events[..at].iter().all(|e| e.item != shopper.events[at].item);
     let last_new = (0..shopper.events.len()).rev().find(|&at| first_seen(at)).unwrap_or(0);
     let (past, future) = shopper.events.split_at(last_new);
     let id = |item: u32| {
@@ -39,7 +40,11 @@ pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> 
     let mut history = Vec::with_capacity(past.len());
     for event in past {
         let behaviour = Some(event.behaviour.name().to_string());
-        history.push(Interaction { item: id(event.item)?, behaviour, time: Some(event.time as f64) });
+        history.push(Interaction {
+            item: id(event.item)?,
+            behaviour,
+            time: Some(event.time as f64),
+        });
     }
     let request = Request { history, k: arguments.k, ..Request::default() };
     let answer = recommender.recommend(&request)?;
@@ -48,7 +53,12 @@ pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> 
     json["user"] = json!(shopper.id);
     json["history"] = serde_json::to_value(&request.history)
         .map_err(|error| Error::Internal(error.to_string()))?;
-    let mut text = format!("Shopper {}, the last {} of {} events:\n", shopper.id, SHOWN.min(past.len()), past.len());
+    let mut text = format!(
+        "Shopper {}, the last {} of {} events:\n",
+        shopper.id,
+        SHOWN.min(past.len()),
+        past.len()
+    );
     for event in &past[past.len().saturating_sub(SHOWN)..] {
         let item = catalogue.get(event.item).map(describe).unwrap_or_default();
         text += &format!("      {:<5} {item}\n", event.behaviour.name());

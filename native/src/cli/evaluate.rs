@@ -63,9 +63,10 @@ fn candidates(arguments: &EvaluateArguments) -> Result<Candidates> {
         return Ok(Candidates::All);
     }
     let expected = "`all` or a number of at least 2";
-    let num_candidates = arguments.candidates.parse().ok().filter(|&n| n >= 2).ok_or_else(|| {
-        Error::argument("evaluate", "candidates", expected, &arguments.candidates)
-    })?;
+    let num_candidates =
+        arguments.candidates.parse().ok().filter(|&n| n >= 2).ok_or_else(|| {
+            Error::argument("evaluate", "candidates", expected, &arguments.candidates)
+        })?;
     Ok(match arguments.exact {
         true => Candidates::Exact { num_candidates },
         false => Candidates::Sampled { num_candidates, seed: arguments.seed },

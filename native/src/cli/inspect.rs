@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 use tributary_core::Result;
-use tributary_core::backend::cpu::{Cpu, Level};
 use tributary_core::backend::Backend;
+use tributary_core::backend::cpu::{Cpu, Level};
 use tributary_core::recommend::BUNDLE_FILE;
 
 use super::Report;

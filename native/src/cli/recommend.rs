@@ -56,12 +56,8 @@ pub(super) fn table(answer: &Recommendations, catalogue: &Catalogue) -> String {
             .index_of(&item.id)
             .and_then(|index| catalogue.get(index))
             .map_or(String::new(), describe);
-        text += &format!(
-            "{:>4}  {:>8.3}  {:<10}  {title}\n",
-            item.rank,
-            item.score,
-            item.id.as_str()
-        );
+        text +=
+            &format!("{:>4}  {:>8.3}  {:<10}  {title}\n", item.rank, item.score, item.id.as_str());
     }
     if answer.items.is_empty() {
         text += "      nothing is left to recommend\n";

@@ -22,14 +22,14 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
         "stopped": how,
         "steps": report.steps,
         "total_steps": report.total_steps,
-        "best": best.map(|best| json!({"step": best.step, "validation": best.validation})),
+        "best": best.map(|best| json!({"step": best.step, "validation": best.metric})),
         "loss": report.loss,
         "rows_per_second": report.rows_per_second,
         "weights": report.weights.display().to_string(),
     });
     let mut text = format!("{how} after {} of {} steps\n", report.steps, report.total_steps);
     if let Some(best) = best {
-        text += &format!("best validation {:.4} at step {}\n", best.validation, best.step);
+        text += &format!("best validation {:.4} at step {}\n", best.metric, best.step);
     }
     text += &format!(
         "{:.0} items/s; weights in {}, curve beside them\n",

@@ -5,8 +5,9 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tributary_core::dtype::Format;
-use tributary_core::weights::{BUNDLE_SHARD_BYTES, format_of, merge as merge_weights,
-    quantize_checkpoint};
+use tributary_core::weights::{
+    BUNDLE_SHARD_BYTES, format_of, merge as merge_weights, quantize_checkpoint,
+};
 use tributary_core::{Error, Result};
 
 use super::arguments::{MergeArguments, PrepareArguments, QuantizeArguments, Source};
@@ -40,9 +41,7 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
 pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
     let format = Format::parse(&arguments.format)
         .filter(|format| *format != Format::F32)
-        .ok_or_else(|| {
-            Error::argument("quantize", "format", "q8, q4 or f16", &arguments.format)
-        })?;
+        .ok_or_else(|| Error::argument("quantize", "format", "q8, q4 or f16", &arguments.format))?;
     let model = source(&arguments.model, &arguments.out)?;
     let mut sink = FolderSink::create(&arguments.out)?;
     let bar = progress_bar(model.checkpoint.bytes(), "bytes");

@@ -1,0 +1,70 @@
+//! Committed language-model fixtures: a folder of Hugging Face's form and what its library
+//! computes from it, in f64.
+
+use std::path::PathBuf;
+
+use tributary::files::{self, ModelFolder};
+use tributary_core::weights::Checkpoint;
+
+use crate::files::fixtures;
+
+/// A fixture's expected values.
+pub struct Expected(Checkpoint);
+
+impl Expected {
+    /// Of the fixture `name`.
+    pub fn open(name: &str) -> Self {
+        let path = fixtures().join(name).join("expected.safetensors");
+        Self(files::open_checkpoint(&path).expect("committed expected values"))
+    }
+
+    /// A list of token ids.
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        let bytes = self.0.raw(name).expect("committed ids");
+        let ids = bytes.as_chunks::<4>().0.iter();
+        ids.map(|id| u32::try_from(i32::from_le_bytes(*id)).expect("an id")).collect()
+    }
+
+    /// A tensor.
+    pub fn values(&self, name: &str) -> Vec<f64> {
+        let values = self.0.values(name).expect("committed values");
+        values.into_iter().map(f64::from).collect()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+}
+
+/// The folder of the fixture `name`.
+pub fn folder(name: &str) -> PathBuf {
+    fixtures().join(name)
+}
+
+/// The fixture `name`, opened as a user's folder.
+pub fn open(name: &str) -> ModelFolder {
+    files::open_model(&folder(name)).expect("a committed fixture")
+}
+
+/// Runs the body on the CPU, on a GPU adapter (a software one is fine; its absence is printed) and
+/// on burn, with the backend's name and the backend bound.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($name:ident, $b:ident => $body:expr) => {{
+        {
+            let ($name, $b) = ("cpu", tributary_core::backend::cpu::Cpu::new());
+            $body
+        }
+        if let Some($b) = $crate::gpu::open(Default::default()) {
+            let $name = "gpu";
+            $body
+        }
+        {
+            let options = tributary::train::BurnOptions::default();
+            let burn = tributary::train::Burn::new(tributary::train::BurnDevice::Cpu, options);
+            let ($name, $b) = ("burn", burn.expect("burn on the CPU"));
+            $body
+        }
+    }};
+}
