@@ -9,5 +9,7 @@ pub mod dtype;
 pub mod error;
 // floors 1 and 2: the trait and its implementations
 pub mod backend;
+// floor 3
+pub mod weights;
 
 pub use error::{Context, Error, ErrorKind, Result};

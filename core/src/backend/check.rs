@@ -85,7 +85,7 @@ pub fn attention<T>(
     if num_key_value_heads == 0
         || head_dim == 0
         || num_attention_heads == 0
-        || num_attention_heads % num_key_value_heads != 0
+        || !num_attention_heads.is_multiple_of(num_key_value_heads)
     {
         let expected = "query heads a multiple of key heads, none of them zero";
         return Err(Error::argument("attention", "heads", expected, format!("{heads:?}")));
@@ -119,7 +119,7 @@ pub fn vector(
 
 /// `rope`: whole heads of an even width, one row of angles per row of `x`.
 pub fn rope(x: [usize; 2], angles: [usize; 2], head_dim: usize) -> Result<()> {
-    if head_dim == 0 || head_dim % 2 != 0 || x[1] % head_dim != 0 {
+    if head_dim == 0 || !head_dim.is_multiple_of(2) || !x[1].is_multiple_of(head_dim) {
         let expected = format!("an even divisor of the {} columns of x", x[1]);
         return Err(Error::argument("rope", "head_dim", expected, head_dim));
     }

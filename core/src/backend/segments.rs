@@ -90,7 +90,7 @@ pub enum Mask {
 
 /// Keys and values computed earlier, seen by every row of every segment: a session's cache, or the
 /// prompt that all packed candidates share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Prefix<'a, T> {
     /// (capacity, num_key_value_heads * head_dim), rows from `len` on unused.
     pub k: &'a T,
@@ -103,7 +103,7 @@ pub struct Prefix<'a, T> {
 /// Who sees whom: each row sees the whole prefix, then its own segment under the mask.
 /// Decoding is one row over a long prefix, prefill many rows over an empty or shorter one, scoring
 /// many short segments over one prompt, training many segments over none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Attend<'a, T> {
     /// Which rows of q, k and v belong together.
     pub segments: &'a Segments,

@@ -52,7 +52,7 @@ impl MatrixData {
     /// before it touches the bytes.
     pub fn check(&self) -> Result<()> {
         let [out, input] = self.shape;
-        let rows = |per_row: usize| out.checked_mul(per_row).unwrap_or(usize::MAX);
+        let rows = |per_row: usize| out.saturating_mul(per_row);
         let pairs = [
             ("values", rows(self.format.row_bytes(input)), self.values.len()),
             ("scales", rows(self.format.row_scales(input) * 2), self.scales.len()),

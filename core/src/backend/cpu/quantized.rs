@@ -1,0 +1,149 @@
+//! Products of quantised weights: activations become int8 with one scale per 32 columns, blocks
+//! are multiplied as integers and added up as f32.
+//!
+//! For each block: dot = sum of int8 * int8, exact; y += (activation scale * weight scale) * dot.
+
+use super::dot;
+use super::matrix::Quantized;
+use super::threads::{self, Shared};
+use super::{Level, math};
+use crate::dtype::BLOCK;
+
+/// Weight rows a kernel takes at a time.
+pub(super) const PANEL: usize = 16;
+/// From this many rows of x on, packing a panel of W pays.
+const PANEL_ROWS: usize = 8;
+
+/// Activations (rows, cols) as int8, each row padded with zeros to whole blocks.
+pub(super) struct QuantizedRows {
+    rows: usize,
+    blocks: usize,
+    /// (rows, blocks * 32)
+    codes: Vec<i8>,
+    /// (rows, blocks): absmax / 127.
+    scales: Vec<f32>,
+    /// (rows, blocks): -128 * the sum of the block's codes, what the unsigned kernels add.
+    offsets: Vec<i32>,
+}
+
+/// One row of [`QuantizedRows`].
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) codes: &'a [i8],
+    pub(super) scales: &'a [f32],
+    pub(super) offsets: &'a [i32],
+}
+
+impl QuantizedRows {
+    pub(super) fn new(level: Level, x: &[f32], [rows, cols]: [usize; 2]) -> Self {
+        let blocks = cols.div_ceil(BLOCK);
+        let mut codes = vec![0i8; rows * blocks * BLOCK];
+        let mut scales = vec![0.0; rows * blocks];
+        let mut offsets = vec![0; rows * blocks];
+        if !codes.is_empty() {
+            let quantize = |(((x, codes), scales), offsets): Part<'_>| {
+                level.run(
+                    #[inline(always)]
+                    || quantize_row(x, codes, scales, offsets),
+                );
+            };
+            let parts = x
+                .chunks_exact(cols)
+                .zip(codes.chunks_exact_mut(blocks * BLOCK))
+                .zip(scales.chunks_exact_mut(blocks))
+                .zip(offsets.chunks_exact_mut(blocks));
+            // One pass over memory that the product then reads many times: not worth threads.
+            parts.for_each(quantize);
+        }
+        Self { rows, blocks, codes, scales, offsets }
+    }
+
+    fn row(&self, row: usize) -> Row<'_> {
+        let n = self.blocks;
+        Row {
+            codes: &self.codes[row * n * BLOCK..][..n * BLOCK],
+            scales: &self.scales[row * n..][..n],
+            offsets: &self.offsets[row * n..][..n],
+        }
+    }
+}
+
+type Part<'a> = (((&'a [f32], &'a mut [i8]), &'a mut [f32]), &'a mut [i32]);
+
+#[inline(always)]
+fn quantize_row(x: &[f32], codes: &mut [i8], scales: &mut [f32], offsets: &mut [i32]) {
+    let blocks = x.chunks(BLOCK).zip(codes.chunks_exact_mut(BLOCK));
+    for (((x, codes), scale), offset) in blocks.zip(scales).zip(offsets) {
+        let mut peaks = [0.0f32; 16];
+        for x in x.chunks(16) {
+            for (peak, v) in peaks.iter_mut().zip(x) {
+                *peak = if v.abs() > *peak { v.abs() } else { *peak };
+            }
+        }
+        let peak = math::max(&peaks);
+        *scale = peak / 127.0;
+        if *scale == 0.0 {
+            continue;
+        }
+        // Rounds half to even, as the GPU's `round`; see `math::exp` for the constant.
+        const ROUND: f32 = 12_582_912.0;
+        for (code, &v) in codes.iter_mut().zip(x) {
+            *code = ((v / *scale + ROUND) - ROUND) as i32 as i8;
+        }
+        *offset = codes.iter().map(|&c| i32::from(c)).sum::<i32>() * -128;
+    }
+}
+
+/// y = x W^T.
+pub(super) fn linear(level: Level, x: &QuantizedRows, w: &Quantized, y: &mut [f32], out: usize) {
+    let y = Shared::new(y);
+    // Enough tasks to even out the threads, each long enough to keep its scratch.
+    let panels = out.div_ceil(PANEL);
+    let per_task = panels.div_ceil(threads::count() * 4).max(1);
+    threads::parallel(panels.div_ceil(per_task), |task| {
+        let mut scratch = Scratch::default();
+        for panel in task * per_task..panels.min((task + 1) * per_task) {
+            let first = panel * PANEL;
+            let count = PANEL.min(out - first);
+            let codes = level.run(
+                #[inline(always)]
+                || w.codes(first, count, &mut scratch.codes),
+            );
+            let scales = w.scales(first, count, &mut scratch.scales);
+            if x.rows >= PANEL_ROWS && level == Level::Avx512Vnni {
+                dot::pack(codes, scales, x.blocks, &mut scratch.panel);
+                dot::panel(
+                    &scratch.panel,
+                    x.rows,
+                    |row| x.row(row),
+                    |row, values| {
+                        y.write(row * out + first, &values[..count]);
+                    },
+                );
+                continue;
+            }
+            for row in 0..x.rows {
+                let mut values = [0.0; PANEL];
+                dot::rows(level, codes, scales, x.row(row), &mut values[..count]);
+                y.write(row * out + first, &values[..count]);
+            }
+        }
+    });
+}
+
+#[derive(Default)]
+struct Scratch {
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+    panel: dot::Panel,
+}
+
+/// One column of x W^T: row `row` of W against every row of x.
+pub(super) fn column(level: Level, x: &QuantizedRows, w: &Quantized, row: usize, out: &mut [f32]) {
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    let codes = w.codes(row, 1, &mut codes);
+    let scales = w.scales(row, 1, &mut scales);
+    for (r, y) in out.iter_mut().enumerate() {
+        dot::rows(level, codes, scales, x.row(r), std::slice::from_mut(y));
+    }
+}

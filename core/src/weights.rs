@@ -1,0 +1,141 @@
+//! Floor 3: names -> matrices, from any source of bytes.
+//!
+//! A [`Checkpoint`] is what the files hold, a [`Weights`] a place in its tree of names for one
+//! backend. A model asks `weights.at("q_proj").matrix("weight", [out, in])` and cannot tell whether
+//! the values were f32, f16, bf16, q8 or q4, mapped or downloaded, with or without a LoRA adapter,
+//! or freshly initialised.
+
+mod checkpoint;
+mod decode;
+mod fresh;
+mod header;
+mod storage;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use checkpoint::{Checkpoint, Coding, QUANTIZED_KEY, SCALES_SUFFIX, TensorInfo};
+pub use decode::matrix as dequantize;
+pub use fresh::INITIAL_STD;
+pub use header::{MAX_AXES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS};
+pub use storage::{Storage, check_range};
+
+use crate::backend::{Backend, MatrixData, check};
+use crate::error::Result;
+
+/// A place in a checkpoint's tree of names, for one backend.
+#[derive(Debug)]
+pub struct Weights<'a, B: Backend> {
+    backend: &'a B,
+    source: Source<'a>,
+    prefix: String,
+    /// Full names of the tensors that were asked for, shared by all places of one tree.
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Checkpoint(&'a Checkpoint),
+    Fresh { seed: u64 },
+}
+
+impl<B: Backend> Clone for Weights<'_, B> {
+    fn clone(&self) -> Self {
+        Self {
+            backend: self.backend,
+            source: self.source,
+            prefix: self.prefix.clone(),
+            asked: self.asked.clone(),
+        }
+    }
+}
+
+impl<'a, B: Backend> Weights<'a, B> {
+    /// The root of a checkpoint.
+    pub fn new(backend: &'a B, checkpoint: &'a Checkpoint) -> Self {
+        Self::root(backend, Source::Checkpoint(checkpoint))
+    }
+
+    /// Initialises what is asked for instead of loading it, to train from the start: a vector
+    /// `weight` is ones, a vector `bias` zeros, everything else a truncated normal of
+    /// [`INITIAL_STD`] within two standard deviations, the same for the same seed and full name.
+    pub fn fresh(backend: &'a B, seed: u64) -> Self {
+        Self::root(backend, Source::Fresh { seed })
+    }
+
+    fn root(backend: &'a B, source: Source<'a>) -> Self {
+        Self { backend, source, prefix: String::new(), asked: Arc::default() }
+    }
+
+    /// The place `name` below this one.
+    #[must_use]
+    pub fn at(&self, name: impl Display) -> Self {
+        Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+    }
+
+    /// The backend that the weights go to.
+    pub fn backend(&self) -> &'a B {
+        self.backend
+    }
+
+    /// True when the checkpoint holds this tensor. Without a checkpoint always false: then the
+    /// model's configuration decides what exists.
+    pub fn has(&self, leaf: &str) -> bool {
+        match self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.has(&self.name(leaf)),
+            Source::Fresh { .. } => false,
+        }
+    }
+
+    /// The tensor `leaf` of this place as a matrix, `shape` = [out, in]; see
+    /// [`Checkpoint::matrix`] for which tensors fit. `Err` when it is missing or of another shape.
+    pub fn matrix(&self, leaf: &str, shape: [usize; 2]) -> Result<B::Matrix> {
+        let name = self.ask(leaf);
+        let data = match self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.matrix(&name, shape)?,
+            Source::Fresh { seed } => {
+                let values = fresh::normal(seed, &name, check::elements("fresh", shape)?);
+                let name = name.strip_suffix(".weight").unwrap_or(&name);
+                MatrixData::from_f32(name, &values, shape)
+            }
+        };
+        data.check()?;
+        self.backend.matrix(data)
+    }
+
+    /// The tensor `leaf` of this place as a vector of `len` values. `Err` as for
+    /// [`Weights::matrix`].
+    pub fn vector(&self, leaf: &str, len: usize) -> Result<B::Vector> {
+        let name = self.ask(leaf);
+        let values = match self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.vector(&name, len)?,
+            Source::Fresh { seed } => {
+                check::elements("fresh", [len, 1])?;
+                match leaf.rsplit('.').next() {
+                    Some("weight") => vec![1.0; len],
+                    Some("bias") => vec![0.0; len],
+                    _ => fresh::normal(seed, &name, len),
+                }
+            }
+        };
+        self.backend.vector(&name, &values)
+    }
+
+    /// Tensors of the checkpoint that nobody asked for yet, sorted.
+    pub fn unused(&self) -> Vec<String> {
+        let Source::Checkpoint(checkpoint) = self.source else { return Vec::new() };
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        checkpoint.names().filter(|&name| !asked.contains(name)).map(str::to_owned).collect()
+    }
+
+    fn name(&self, leaf: &str) -> String {
+        format!("{}{leaf}", self.prefix)
+    }
+
+    fn ask(&self, leaf: &str) -> String {
+        let name = self.name(leaf);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        name
+    }
+}
