@@ -7,6 +7,7 @@
     reason = "test code stops at the first surprise and says why it skips"
 )]
 
+pub mod cpu;
 pub mod gpu;
 pub mod suite;
 pub mod twin;

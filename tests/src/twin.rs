@@ -14,9 +14,8 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
 pub fn dequantize(data: &MatrixData) -> Vec<f64> {
     let [out, cols] = data.shape;
     let (row_bytes, row_scales) = (data.format.row_bytes(cols), data.format.row_scales(cols));
-    let half_at = |bytes: &[u8], i: usize| {
-        f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f64()
-    };
+    let half_at =
+        |bytes: &[u8], i: usize| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f64();
     let mut values = Vec::with_capacity(out * cols);
     for row in 0..out {
         let bytes = &data.values[row * row_bytes..(row + 1) * row_bytes];

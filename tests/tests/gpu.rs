@@ -39,7 +39,8 @@ fn real_adapters_are_listed_before_software_ones() {
 
 /// Two layers of a small transformer, to the logits of its last row.
 fn forward(gpu: &Gpu, rows: usize) -> Result<Tensor> {
-    let (size, heads) = (64, HeadShape { num_attention_heads: 4, num_key_value_heads: 2, head_dim: 16 });
+    let (size, heads) =
+        (64, HeadShape { num_attention_heads: 4, num_key_value_heads: 2, head_dim: 16 });
     let weight = |seed, out, input| gpu.matrix(stored(seed, [out, input], Format::Q8));
     let norm = gpu.vector("norm", &uniform(1, size))?;
     let table = weight(2, 100, size)?;

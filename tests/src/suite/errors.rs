@@ -26,7 +26,8 @@ where
 {
     use ErrorKind::InvalidArgument as Invalid;
     let b = &subject.backend;
-    let tensor = |rows: usize, cols: usize| b.upload(&uniform(1, rows * cols), [rows, cols]).unwrap();
+    let tensor =
+        |rows: usize, cols: usize| b.upload(&uniform(1, rows * cols), [rows, cols]).unwrap();
     let vector = |len: usize| b.vector("weight", &uniform(1, len)).unwrap();
     let x = tensor(3, 4);
 
@@ -34,9 +35,21 @@ where
     refused(b.upload(&[], [usize::MAX, 2]), Invalid, &["upload", "shape"]);
     refused(b.zeros([usize::MAX, 2]), Invalid, &["zeros", "shape"]);
     refused(b.gather_rows(&x, &[0, 3]), Invalid, &["gather_rows", "rows", "3"]);
-    refused(b.scatter_rows(&mut x.clone(), &[0], &tensor(2, 4)), Invalid, &["scatter_rows", "source"]);
-    refused(b.scatter_rows(&mut x.clone(), &[3], &tensor(1, 4)), Invalid, &["scatter_rows", "rows"]);
-    refused(b.scatter_rows(&mut x.clone(), &[1, 1], &tensor(2, 4)), Invalid, &["scatter_rows", "rows"]);
+    refused(
+        b.scatter_rows(&mut x.clone(), &[0], &tensor(2, 4)),
+        Invalid,
+        &["scatter_rows", "source"],
+    );
+    refused(
+        b.scatter_rows(&mut x.clone(), &[3], &tensor(1, 4)),
+        Invalid,
+        &["scatter_rows", "rows"],
+    );
+    refused(
+        b.scatter_rows(&mut x.clone(), &[1, 1], &tensor(2, 4)),
+        Invalid,
+        &["scatter_rows", "rows"],
+    );
 
     let weight = b.matrix(stored(1, [5, 4], Format::F32)).unwrap();
     let wide = b.matrix(stored(1, [5, 6], Format::F32)).unwrap();
@@ -61,14 +74,10 @@ where
 
     let segments = Segments::new(&[1, 2]).unwrap();
     let attend = Attend::new(&segments, Mask::Causal);
-    let heads = |q, kv, head_dim| HeadShape {
-        num_attention_heads: q,
-        num_key_value_heads: kv,
-        head_dim,
-    };
-    let attention = |q: &B::Tensor, k: &B::Tensor, v: &B::Tensor, heads| {
-        b.attention(q, k, v, &attend, heads)
-    };
+    let heads =
+        |q, kv, head_dim| HeadShape { num_attention_heads: q, num_key_value_heads: kv, head_dim };
+    let attention =
+        |q: &B::Tensor, k: &B::Tensor, v: &B::Tensor, heads| b.attention(q, k, v, &attend, heads);
     let narrow = tensor(3, 2);
     refused(attention(&x, &x, &x, heads(3, 2, 2)), Invalid, &["attention", "heads"]);
     refused(attention(&x, &x, &x, heads(2, 0, 2)), Invalid, &["attention", "heads"]);

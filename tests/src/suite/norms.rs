@@ -26,6 +26,9 @@ pub fn layer_norm<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
     for shift in [0.0, 100.0] {
         for [rows, cols] in SHAPES {
+            if shift > 0.0 && rows > 65_535 {
+                continue; // once is enough
+            }
             let x: Vec<f32> = uniform(1, rows * cols).iter().map(|x| x + shift).collect();
             let (weight, bias) = (uniform(2, cols), uniform(3, cols));
             let (w, c) = (twin::wide(&weight), twin::wide(&bias));
@@ -62,6 +65,9 @@ pub fn cross_entropy<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
     for scale in [1.0, 40.0] {
         for [rows, cols] in SHAPES {
+            if scale > 1.0 && rows > 65_535 {
+                continue; // once is enough
+            }
             let x: Vec<f32> = uniform(1, rows * cols).iter().map(|x| x * scale).collect();
             let targets = indices(2, rows, cols);
             let truth = twin::cross_entropy(&twin::wide(&x), cols, &targets);
@@ -76,14 +82,9 @@ pub fn cross_entropy<B: Backend>(subject: &Subject<B>) {
 /// Ties in column order, both zeros equal, NaN last, infinities in place.
 pub fn top_k<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
-    for ([rows, cols], k) in [
-        ([1, 1], 1),
-        ([3, 7], 7),
-        ([5, 257], 10),
-        ([2, 4099], 300),
-        ([0, 5], 2),
-        ([70_000, 3], 2),
-    ] {
+    for ([rows, cols], k) in
+        [([1, 1], 1), ([3, 7], 7), ([5, 257], 10), ([2, 4099], 300), ([0, 5], 2), ([70_000, 3], 2)]
+    {
         let mut x = uniform(1, rows * cols);
         for (i, value) in x.iter_mut().enumerate() {
             match i % 11 {

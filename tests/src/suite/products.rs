@@ -72,8 +72,7 @@ pub fn quantised_linear_is_near_the_float_product<B: Backend>(subject: &Subject<
             let (input, out) = (200, 30);
             let x = uniform(5, rows * input);
             let data = stored(7, [out, input], format);
-            let truth =
-                twin::linear(&twin::wide(&x), &twin::dequantize(&data), None, input, out);
+            let truth = twin::linear(&twin::wide(&x), &twin::dequantize(&data), None, input, out);
             let weight = b.matrix(data).unwrap();
             let y = b.linear(&b.upload(&x, [rows, input]).unwrap(), &weight, None).unwrap();
             let label = format!("{} linear {format}, {rows} rows, f32 truth", subject.name);
