@@ -5,20 +5,36 @@
 //! the values were f32, f16, bf16, q8 or q4, mapped or downloaded, with or without a LoRA adapter,
 //! or freshly initialised.
 
+mod adapter;
 mod checkpoint;
+mod config;
 mod decode;
 mod fresh;
 mod header;
+mod hint;
+mod index;
+mod merge;
+mod quantize;
+mod save;
 mod storage;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use adapter::{
+    Adapter, AdapterConfig, MAX_LORA_RANK, MAX_PATTERN_BYTES, MAX_PATTERN_PROGRAM_BYTES,
+    MAX_PATTERNS,
+};
 pub use checkpoint::{Checkpoint, Coding, QUANTIZED_KEY, SCALES_SUFFIX, TensorInfo};
+pub use config::{ConfigReader, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH};
 pub use decode::matrix as dequantize;
 pub use fresh::INITIAL_STD;
 pub use header::{MAX_AXES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS};
+pub use index::{MAX_FILE_NAME_BYTES, MAX_INDEX_BYTES, MAX_SHARDS, check_base_name};
+pub use merge::merge;
+pub use quantize::{MIN_QUANTIZED_VALUES, Progress, format_of, quantize, quantize_checkpoint};
+pub use save::{BUNDLE_SHARD_BYTES, NamedTensor, Sink, TensorSpec, Writer, save_safetensors};
 pub use storage::{Storage, check_range};
 
 use crate::backend::{Backend, MatrixData, check};
@@ -29,6 +45,7 @@ use crate::error::Result;
 pub struct Weights<'a, B: Backend> {
     backend: &'a B,
     source: Source<'a>,
+    adapter: Option<&'a Adapter>,
     prefix: String,
     /// Full names of the tensors that were asked for, shared by all places of one tree.
     asked: Arc<Mutex<BTreeSet<String>>>,
@@ -45,6 +62,7 @@ impl<B: Backend> Clone for Weights<'_, B> {
         Self {
             backend: self.backend,
             source: self.source,
+            adapter: self.adapter,
             prefix: self.prefix.clone(),
             asked: self.asked.clone(),
         }
@@ -57,6 +75,12 @@ impl<'a, B: Backend> Weights<'a, B> {
         Self::root(backend, Source::Checkpoint(checkpoint))
     }
 
+    /// The same place with an adapter's updates beside the matrices they belong to, not merged.
+    #[must_use]
+    pub fn with_adapter(self, adapter: &'a Adapter) -> Self {
+        Self { adapter: Some(adapter), ..self }
+    }
+
     /// Initialises what is asked for instead of loading it, to train from the start: a vector
     /// `weight` is ones, a vector `bias` zeros, everything else a truncated normal of
     /// [`INITIAL_STD`] within two standard deviations, the same for the same seed and full name.
@@ -65,7 +89,7 @@ impl<'a, B: Backend> Weights<'a, B> {
     }
 
     fn root(backend: &'a B, source: Source<'a>) -> Self {
-        Self { backend, source, prefix: String::new(), asked: Arc::default() }
+        Self { backend, source, adapter: None, prefix: String::new(), asked: Arc::default() }
     }
 
     /// The place `name` below this one.
@@ -92,7 +116,7 @@ impl<'a, B: Backend> Weights<'a, B> {
     /// [`Checkpoint::matrix`] for which tensors fit. `Err` when it is missing or of another shape.
     pub fn matrix(&self, leaf: &str, shape: [usize; 2]) -> Result<B::Matrix> {
         let name = self.ask(leaf);
-        let data = match self.source {
+        let mut data = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint.matrix(&name, shape)?,
             Source::Fresh { seed } => {
                 let values = fresh::normal(seed, &name, check::elements("fresh", shape)?);
@@ -100,6 +124,7 @@ impl<'a, B: Backend> Weights<'a, B> {
                 MatrixData::from_f32(name, &values, shape)
             }
         };
+        data.lora = self.adapter.and_then(|adapter| adapter.lora(&data.name)).cloned();
         data.check()?;
         self.backend.matrix(data)
     }
@@ -127,6 +152,13 @@ impl<'a, B: Backend> Weights<'a, B> {
         let Source::Checkpoint(checkpoint) = self.source else { return Vec::new() };
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         checkpoint.names().filter(|&name| !asked.contains(name)).map(str::to_owned).collect()
+    }
+
+    /// Modules of the adapter whose matrix nobody asked for yet, sorted.
+    pub fn unused_adapter_modules(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let modules = self.adapter.into_iter().flat_map(Adapter::modules);
+        modules.filter(|m| !asked.contains(&format!("{m}.weight"))).map(str::to_owned).collect()
     }
 
     fn name(&self, leaf: &str) -> String {

@@ -7,9 +7,16 @@
     reason = "test code stops at the first surprise and says why it skips"
 )]
 
+<<<<<<< HEAD
 pub mod cpu;
+=======
+pub mod files;
+pub mod folder;
+>>>>>>> main
 pub mod gpu;
+pub mod npz;
 pub mod suite;
+pub mod tiny_sasrec;
 pub mod twin;
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! What is particular to the GPU backend: adapters, limits, chunks, counters, memory between uses,
 //! and a device that goes away.
 
@@ -264,3 +265,6 @@ fn trimmed_memory_comes_back() {
     gpu.trim();
     assert_eq!(read(&gpu, &forward(&gpu, 5).unwrap()), first);
 }
+=======
+
+>>>>>>> main

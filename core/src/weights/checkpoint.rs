@@ -6,9 +6,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use safetensors::Dtype;
 
-use super::decode;
 use super::header::{self, Header};
+
+use super::hint::near_name;
 use super::storage::{Storage, aligned};
+use super::{decode, index};
 use crate::backend::MatrixData;
 use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
@@ -65,16 +67,26 @@ pub enum Coding {
     Other(Dtype),
 }
 
+impl Coding {
+    /// The safetensors dtype of the values.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::Plain(DType::F32) => Dtype::F32,
+            Self::Plain(DType::F16) => Dtype::F16,
+            Self::Plain(DType::Bf16) => Dtype::BF16,
+            Self::Plain(DType::I8) | Self::Blocks(Format::Q8) => Dtype::I8,
+            // Blocks of float formats do not exist, see `parse_quantized`.
+            Self::Plain(DType::U8) | Self::Blocks(_) => Dtype::U8,
+            Self::Other(dtype) => dtype,
+        }
+    }
+}
+
 impl std::fmt::Display for Coding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Plain(DType::F32) => f.write_str("f32"),
-            Self::Plain(DType::F16) => f.write_str("f16"),
-            Self::Plain(DType::Bf16) => f.write_str("bf16"),
-            Self::Plain(DType::I8) => f.write_str("i8"),
-            Self::Plain(DType::U8) => f.write_str("u8"),
             Self::Blocks(format) => f.write_str(format.name()),
-            Self::Other(dtype) => write!(f, "{dtype}"),
+            plain => write!(f, "{}", plain.dtype()),
         }
     }
 }
@@ -88,14 +100,51 @@ impl Checkpoint {
     /// One safetensors file. Reads its header only.
     pub fn open(file: &str, storage: Box<dyn Storage>) -> Result<Self> {
         let header = header::read(file, &*storage)?;
-        let mut checkpoint = Self {
-            file: file.to_owned(),
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
-            metadata: BTreeMap::new(),
-        };
+        let mut checkpoint = Self::empty(file);
         checkpoint.add_shard(file, storage, header)?;
         Ok(checkpoint)
+    }
+
+    /// Several files under an index (`model.safetensors.index.json`, whose text is `json`); `open`
+    /// gives the bytes of the file of that name. `Err` when a name is not that of a file in the
+    /// same folder, or a file does not hold exactly the tensors the index gives it.
+    pub fn from_index(
+        file: &str,
+        json: &str,
+        mut open: impl FnMut(&str) -> Result<Box<dyn Storage>>,
+    ) -> Result<Self> {
+        let mut checkpoint = Self::empty(file);
+        for (shard, expected) in index::parse(file, json)? {
+            let storage = open(&shard)?;
+            let header = header::read(&shard, &*storage)?;
+            let stranger = header.tensors.keys().find(|&name| !expected.contains(name));
+            if let Some(name) = stranger {
+                let expected = format!("only the tensors that {file} gives this file");
+                return Err(Error::file(
+                    &shard,
+                    format!("tensor `{name}`"),
+                    expected,
+                    "this one as well",
+                ));
+            }
+            let missing = expected.iter().find(|&name| !header.tensors.contains_key(name));
+            if let Some(name) = missing {
+                let field = format!("weight_map `{name}`");
+                return Err(Error::file(
+                    file,
+                    field,
+                    "a tensor of that file",
+                    format!("none in {shard}"),
+                ));
+            }
+            checkpoint.add_shard(&shard, storage, header)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn empty(file: &str) -> Self {
+        let file = file.to_owned();
+        Self { file, shards: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }
 
     fn add_shard(&mut self, file: &str, storage: Box<dyn Storage>, header: Header) -> Result<()> {
@@ -336,29 +385,4 @@ fn parse_quantized(text: &str) -> Option<(Format, [usize; 2])> {
     // Sizes whose byte counts could overflow belong to no file.
     let axis = |text: &str| text.parse::<usize>().ok().filter(|&n| n <= u32::MAX as usize);
     Some((format, [axis(out)?, axis(input)?]))
-}
-
-/// ` (did you mean ...)`, or nothing without a near name: one that ends alike or differs in few
-/// letters.
-pub(super) fn near_name<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    // Names far longer than the asked one are no typing errors; this also bounds the work.
-    let candidates = names.filter(|other| other.len().abs_diff(name.len()) <= 24).take(4096);
-    let near = candidates
-        .map(|other| (distance(name, other), other))
-        .filter(|(distance, other)| {
-            *distance <= 3.max(name.len() / 5)
-                || other.ends_with(&format!(".{name}"))
-                || name.ends_with(&format!(".{other}"))
-        })
-        .min();
-    near.map_or(String::new(), |(_, other)| format!("; did you mean `{other}`?"))
-}
-
-/// Letters of the middle that differ, once the common start and end are taken away.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let (a, b) = (a.get(start..).unwrap_or_default(), b.get(start..).unwrap_or_default());
-    let end = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
-    a.len().max(b.len()) - end
 }
