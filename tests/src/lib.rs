@@ -7,12 +7,9 @@
     reason = "test code stops at the first surprise and says why it skips"
 )]
 
-<<<<<<< HEAD
 pub mod cpu;
-=======
 pub mod files;
 pub mod folder;
->>>>>>> main
 pub mod gpu;
 pub mod npz;
 pub mod suite;

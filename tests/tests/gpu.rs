@@ -1,14 +1,21 @@
-<<<<<<< HEAD
 //! What is particular to the GPU backend: adapters, limits, chunks, counters, memory between uses,
 //! and a device that goes away.
 
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::gpu::{Counters, Gpu, GpuOptions, Needs, Tensor, adapters};
 use tributary_core::backend::{Activation, Attend, Backend, HeadShape, Mask, Segments};
 use tributary_core::dtype::Format;
 use tributary_core::error::{Error, ErrorKind, Result};
+use tributary_core::models::llama::{Llama, LlamaConfig};
+use tributary_core::session::{Sampler, Sampling, Session, StopRules};
+use tributary_core::weights::{Checkpoint, Weights};
 use tributary_tests::gpu::open;
 use tributary_tests::suite::{read, stored};
-use tributary_tests::{assert_parity, indices, twin, uniform};
+use tributary_tests::{assert_parity, indices, shared, twin, uniform};
 
 fn default() -> Option<Gpu> {
     open(GpuOptions::default())
@@ -265,6 +272,33 @@ fn trimmed_memory_comes_back() {
     gpu.trim();
     assert_eq!(read(&gpu, &forward(&gpu, 5).unwrap()), first);
 }
-=======
 
->>>>>>> main
+/// Logits after a prompt, and a greedy continuation.
+fn continued<B: Backend>(backend: &B) -> Option<(Vec<f32>, Vec<u32>)> {
+    let folder = shared()?.join("weights/stories260k");
+    let text = fs::read_to_string(folder.join("config.json")).unwrap();
+    let config = LlamaConfig::parse("config.json", &text).unwrap();
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let checkpoint = Checkpoint::from_bytes("model.safetensors", bytes).unwrap();
+    let model = Llama::load(&Weights::new(backend, &checkpoint), config).unwrap();
+    let mut session = Session::new(backend.clone(), Arc::new(model), 256).unwrap();
+    session.prefill(&[1, 403, 407, 261, 378, 300, 417, 310, 285, 379]).unwrap();
+    let logits = pollster::block_on(session.logits(None)).unwrap();
+    let mut sampler = Sampler::new(Sampling::Greedy).unwrap();
+    let stop =
+        StopRules { max_new_tokens: 24, stop_token_ids: Vec::new(), stop_sequences: Vec::new() };
+    let all = |_| ControlFlow::Continue(());
+    let generated = pollster::block_on(session.generate(&mut sampler, &stop, all)).unwrap();
+    Some((logits, generated.token_ids))
+}
+
+#[test]
+fn a_real_language_model_continues_as_on_the_cpu() {
+    let Some(gpu) = default() else { return };
+    let Some((logits, tokens)) = continued(&Cpu::new()) else { return };
+    let before = gpu.counters();
+    let (found, continued) = continued(&gpu).unwrap();
+    println!("load, prefill, 24 decode steps: {:?}", difference(before, gpu.counters()));
+    assert_parity("stories260k on the GPU against the CPU", &found, &twin::wide(&logits), 1e-9);
+    assert_eq!(continued, tokens);
+}
