@@ -16,6 +16,11 @@ pub mod weights;
 pub mod nn;
 // floor 5
 pub mod models;
+// floor 6
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub mod tokenizer;
+// floor 7
+pub mod session;
 // floor 8
 pub mod metrics;
 pub mod recommend;

@@ -1,8 +1,8 @@
 //! Seeded randomness that is the same on every machine: SplitMix64 (Steele, Lea, Flood: "Fast
 //! splittable pseudorandom number generators", OOPSLA 2014).
 //!
-//! Integers only: whatever is drawn from it (the synthetic shop, sampled candidates) does not
-//! depend on a platform's floating point. Not for secrets.
+//! The integer draws (the synthetic shop, sampled candidates) do not depend on a platform's floating
+//! point. Not for secrets.
 
 /// A SplitMix64 generator: 64 bits of state, period 2^64.
 #[derive(Clone, Debug)]
@@ -26,12 +26,31 @@ impl Random {
         inner
     }
 
+    /// The sequence of a `name` under `seed` (FNV-1a hash).
+    pub fn named(seed: u64, name: &str) -> Self {
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self::stream(seed, hash)
+    }
+
     /// 64 uniform bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1), 53 bits.
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Normal with mean 0 and variance 1 (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
     /// Uniform in 0..n; 0 for n = 0. The upper half of a 128-bit product: its bias is below

@@ -1,26 +1,11 @@
 //! A synthetic shop: 600 items, and users whose preferences are known, so that what a model must
 //! learn is known too.
 //!
-//! # The rules
-//! The catalogue has three *worlds* (photography, running, coffee) of four categories each. A world's
-//! categories form a chain: whoever is done with cameras needs memory cards, then a tripod, then a
-//! bag. Ten brands sell five items in every category: two budget, two standard, one premium.
-//!
-//! A user has a favourite brand, a second brand and a price band, and follows two worlds at once.
-//! Each new item is drawn from a distribution that is explicit and exact:
-//! 1. 92 % from the two categories the user is at (65 % the one looked at last, 35 % the other: the
-//!    last item alone does not tell what comes next), 8 % wandering anywhere;
-//! 2. within a category by brand (favourite 16, second 5, others 1), times price band (own 9,
-//!    neighbouring 2, far 0), times the item's popularity (1 to 3);
-//! 3. never an item seen before.
-//!
-//! After 2 or 3 items of a category the user decides: the best liked one is viewed again, in 80 % of
-//! cases put into the cart, and of these bought in 75 %; then the chain goes on to its next
-//! category. At a chain's end another world begins. Tastes drift: once, between the 10th and 20th
-//! item, 30 % of the users make the second brand their favourite.
-//!
 //! Everything is drawn with integers from [`crate::random`]: the same on every machine. The
 //! catalogue and the rules never change; another seed gives other users.
+//!
+//! # The rules
+#![doc = include_str!("shop/rules.md")]
 
 mod catalogue;
 mod files;

@@ -1,1 +1,32 @@
-fn main() {}
+//! The `tributary` program: parses, runs, prints.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its answer")]
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tributary::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    match cli::run(&cli) {
+        Ok(report) if cli.json => println!("{}", report.json),
+        Ok(report) => print!("{}", report.text),
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

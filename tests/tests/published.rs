@@ -9,6 +9,8 @@ use tributary::evaluate::{
     Candidates, EvaluateOptions, Evaluation, Markov, Popularity, evaluate, evaluate_baselines,
 };
 use tributary_core::backend::cpu::Cpu;
+use tributary_core::backend::gpu::GpuOptions;
+use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{Interaction, Recommender, Request, SequenceRecommender};
 use tributary_tests::npz;
@@ -75,8 +77,7 @@ fn iclrec_hidden_states_and_rankings_equal_the_original_code() {
         .map(|row| ids.row(row).iter().map(|&id| id as u32).filter(|&id| id != 0).collect())
         .collect();
     let lengths: Vec<_> = rows.iter().map(Vec::len).collect();
-    let segments = tributary_core::backend::Segments::new(&lengths).unwrap();
-    use tributary_core::backend::Backend;
+    let segments = Segments::new(&lengths).unwrap();
     let states = model.model().forward(&b, &rows.concat(), &segments).unwrap();
     let last = b.gather_rows(&states, &segments.last_rows()).unwrap();
     let last = pollster::block_on(b.read(&last)).unwrap();
@@ -108,6 +109,30 @@ fn iclrec_hidden_states_and_rankings_equal_the_original_code() {
                 item.score
             );
         }
+    }
+}
+
+#[test]
+fn the_gpu_ranks_beauty_as_the_cpu_does() {
+    let (Some(folder), Some(file)) =
+        (shared("weights/iclrec-beauty"), shared("weights/iclrec-beauty/Beauty.txt"))
+    else {
+        return;
+    };
+    let Some(gpu) = tributary_tests::gpu::open(GpuOptions::default()) else { return };
+    let bundle = Bundle::from_model(&folder).unwrap();
+    let data = Dataset::read(&file).unwrap();
+    let options = EvaluateOptions { users: Some(200), ..EvaluateOptions::default() };
+    let cpu = bundle.sequence_recommender(&Cpu::new()).unwrap();
+    let gpu = bundle.sequence_recommender(&gpu).unwrap();
+    let on_cpu = evaluate(&cpu, cpu.catalogue(), &data, &options, |_, _| ()).unwrap();
+    let on_gpu = evaluate(&gpu, gpu.catalogue(), &data, &options, |_, _| ()).unwrap();
+    assert_eq!(on_cpu.users, 200);
+    assert_eq!(on_cpu.metrics, on_gpu.metrics);
+    for (user, (a, b)) in on_cpu.ranks.iter().zip(&on_gpu.ranks).enumerate() {
+        // Thousands of places down, scores closer than rounding may change places.
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert!(a == b || a.min(b) > 500 && a.abs_diff(b) <= 2, "user {user}: {a} and {b}");
     }
 }
 

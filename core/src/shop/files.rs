@@ -71,7 +71,6 @@ fn card(users: &[ShopUser], users_seed: u64, items: usize) -> String {
         (count(Behaviour::View), count(Behaviour::Cart), count(Behaviour::Buy));
     let oracle: Vec<_> =
         [1, 5, 10, 20].map(|k| format!("@{k} {:.4}", oracle_hit_rate(users, k))).into();
-    let rules = RULES.trim();
     format!(
         "# A synthetic shop\n\n\
          {users} users of seed {users_seed}, {items} items, {views} views, {carts} carts, {buys} \
@@ -82,29 +81,11 @@ fn card(users: &[ShopUser], users_seed: u64, items: usize) -> String {
          - `catalogue.jsonl`: the same items as JSON lines, the form recommenders read\n\n\
          Hit rate of the oracle, who knows every user's taste, on each user's last new item: \
          {oracle}. No model can do better than that, in the mean.\n\n\
-         ## The rules\n\n{rules}\n",
+         ## The rules\n\n{RULES}",
         users = users.len(),
         oracle = oracle.join(", "),
     )
 }
 
-/// The rules in words, as in the documentation of the module.
-const RULES: &str = "
-The catalogue has three worlds (photography, running, coffee) of four categories each. A world's
-categories form a chain: whoever is done with cameras needs memory cards, then a tripod, then a bag.
-Ten brands sell five items in every category: two budget, two standard, one premium.
-
-A user has a favourite brand, a second brand and a price band, and follows two worlds at once. Each
-new item is drawn from a distribution that is explicit and exact:
-
-1. 92 % from the two categories the user is at (65 % the one looked at last, 35 % the other: the
-   last item alone does not tell what comes next), 8 % wandering anywhere by popularity;
-2. within a category by brand (favourite 16, second 5, others 1), times price band (own 9,
-   neighbouring 2, far 0), times the item's popularity (1 to 3);
-3. never an item seen before.
-
-After 2 or 3 items of a category the user decides: the best liked one is viewed again, in 80 % of
-cases put into the cart, and of these bought in 75 %; then the chain goes on to its next category.
-At a chain's end another world begins. Tastes drift: once, between the 10th and 20th item, 30 % of
-the users make the second brand their favourite.
-";
+/// The rules in words, which are the module's documentation too.
+const RULES: &str = include_str!("rules.md");

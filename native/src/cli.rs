@@ -1,0 +1,63 @@
+//! The command line. Each command is a function from its arguments to a [`Report`]; printing
+//! happens in one place.
+
+mod arguments;
+mod demo;
+mod evaluate;
+mod inspect;
+mod language;
+mod recommend;
+mod transform;
+#[cfg(feature = "train")]
+mod train;
+
+use std::io::IsTerminal;
+
+pub use arguments::Cli;
+use arguments::Command;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use tributary_core::Result;
+
+/// A command's answer, for machines and for people.
+#[derive(Debug)]
+pub struct Report {
+    /// One JSON object: what `--json` prints.
+    pub json: Value,
+    /// What a terminal shows.
+    pub text: String,
+}
+
+/// Runs the command of a parsed command line.
+///
+/// # Errors
+/// Whatever the command could not do.
+pub fn run(cli: &Cli) -> Result<Report> {
+    let device = cli.device;
+    match &cli.command {
+        Command::Demo(arguments) => demo::demo(arguments, device),
+        Command::Recommend(arguments) => recommend::recommend(arguments, device),
+        Command::Evaluate(arguments) => evaluate::evaluate(arguments, device),
+        #[cfg(feature = "train")]
+        Command::Train(arguments) => train::train(arguments),
+        Command::Prepare(arguments) => transform::prepare(arguments),
+        Command::Quantize(arguments) => transform::quantize(arguments),
+        Command::Merge(arguments) => transform::merge(arguments),
+        Command::Generate(arguments) => language::generate(arguments, device, cli.json),
+        Command::Logits(arguments) => language::logits(arguments, device),
+        Command::Score(arguments) => language::score(arguments, device),
+        Command::Inspect(arguments) => inspect::inspect(arguments),
+        Command::Devices => inspect::devices(),
+    }
+}
+
+/// A progress bar on stderr; hidden where stderr is no terminal.
+fn progress_bar(total: u64, unit: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template =
+        format!("{{msg}} {{bar:32}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style)
+}

@@ -1,0 +1,277 @@
+//! The command line's words. Doc comments here are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::Device;
+
+/// Multimodal recommendation on your own device.
+#[derive(Debug, Parser)]
+#[command(name = "tributary", version, about)]
+pub struct Cli {
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where to run it: `auto` is the real GPU or the CPU; `gpu:software` also accepts a software
+    /// adapter; `burn` is the training backend.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub device: Device,
+    /// Print one JSON object on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr; twice for still more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Recommend to a user of the embedded demo shop.
+    Demo(DemoArguments),
+    /// Rank a catalogue, or candidates, for a history.
+    Recommend(RecommendArguments),
+    /// Measure a recommender on users it has to predict.
+    Evaluate(EvaluateArguments),
+    /// Train what a configuration describes.
+    #[cfg(feature = "train")]
+    Train(TrainArguments),
+    /// Write a data set in the project's form.
+    Prepare(PrepareArguments),
+    /// Store a model's matrices in fewer bits.
+    Quantize(QuantizeArguments),
+    /// Fold a LoRA adapter into a model's weights.
+    Merge(MergeArguments),
+    /// Continue a text.
+    Generate(GenerateArguments),
+    /// Logits of the last position.
+    Logits(LogitsArguments),
+    /// How likely each label is behind a prompt.
+    Score(ScoreArguments),
+    /// What a model, a bundle or a safetensors file holds.
+    Inspect(InspectArguments),
+    /// The devices of this machine.
+    Devices,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct DemoArguments {
+    /// Which of the demo's shoppers, from 0.
+    #[arg(long, default_value_t = 0)]
+    pub user: usize,
+    /// Items to recommend.
+    #[arg(long, default_value_t = 10)]
+    pub k: usize,
+}
+
+/// Arguments of `recommend`.
+#[derive(Args, Debug)]
+pub struct RecommendArguments {
+    /// A bundle's folder, or `demo`.
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// Oldest first: `id:view,id:cart,...`; the behaviour may be left out.
+    #[arg(long, default_value = "")]
+    pub history: String,
+    /// Rank only these: `id,id,...`
+    #[arg(long)]
+    pub candidates: Option<String>,
+    /// Items to recommend.
+    #[arg(long, default_value_t = 10)]
+    pub k: usize,
+    /// Items of the history may be recommended again.
+    #[arg(long)]
+    pub include_seen: bool,
+    /// Never these: `id,id,...`
+    #[arg(long, default_value = "")]
+    pub exclude: String,
+}
+
+/// Which users' last or second last item is to be predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SplitName {
+    /// The last item.
+    Test,
+    /// The second last.
+    Valid,
+}
+
+/// Arguments of `evaluate`.
+#[derive(Args, Debug)]
+pub struct EvaluateArguments {
+    /// A bundle's folder, or `demo`.
+    #[arg(long, required_unless_present = "model", conflicts_with = "model")]
+    pub bundle: Option<PathBuf>,
+    /// A model's folder: `config.json` and weights.
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// Interactions: RecBole .inter, CSV or TSV with a header, `user item item ...` lines, JSON
+    /// lines, or a folder that `prepare` wrote.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Which items to predict.
+    #[arg(long, value_enum, default_value = "test")]
+    pub split: SplitName,
+    /// `all` items, or a number: the target among that many.
+    #[arg(long, default_value = "all")]
+    pub candidates: String,
+    /// With a number of candidates: the exact expectation over every draw of them.
+    #[arg(long)]
+    pub exact: bool,
+    /// Cut-offs of the metrics.
+    #[arg(long, value_delimiter = ',', default_value = "1,5,10,20")]
+    pub k: Vec<usize>,
+    /// Only the first users.
+    #[arg(long)]
+    pub users: Option<usize>,
+    /// Draws the candidates.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Also popularity and a first-order Markov chain on the same users.
+    #[arg(long)]
+    pub baselines: bool,
+}
+
+/// Arguments of `train`.
+#[cfg(feature = "train")]
+#[derive(Args, Debug)]
+pub struct TrainArguments {
+    /// The configuration, TOML.
+    pub config: PathBuf,
+    /// Continue the run in the output folder exactly where it stopped.
+    #[arg(long)]
+    pub resume: bool,
+    /// Where weights, checkpoints and the curve go.
+    #[arg(long, default_value = "out")]
+    pub out: PathBuf,
+}
+
+/// What can be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// The synthetic shop.
+    Shop,
+}
+
+/// Arguments of `prepare`.
+#[derive(Args, Debug)]
+pub struct PrepareArguments {
+    /// The data set.
+    #[arg(value_enum)]
+    pub source: Source,
+    /// Folder to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Users of the synthetic shop.
+    #[arg(long, default_value_t = 2000)]
+    pub users: usize,
+    /// Which users: the catalogue and their rules of taste stay the same.
+    #[arg(long, default_value_t = 1)]
+    pub users_seed: u64,
+}
+
+/// Arguments of `quantize`.
+#[derive(Args, Debug)]
+pub struct QuantizeArguments {
+    /// A model's folder.
+    pub model: PathBuf,
+    /// `q8`, `q4` or `f16`.
+    #[arg(long)]
+    pub format: String,
+    /// Folder to write.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// Arguments of `merge`.
+#[derive(Args, Debug)]
+pub struct MergeArguments {
+    /// The base model's folder.
+    pub model: PathBuf,
+    /// The adapter's folder.
+    #[arg(long)]
+    pub adapter: PathBuf,
+    /// Folder to write.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// Which model answers.
+#[derive(Args, Debug)]
+pub struct ModelArguments {
+    /// A language model's folder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// A PEFT adapter's folder, applied unmerged.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+}
+
+/// Arguments of `generate`.
+#[derive(Args, Debug)]
+pub struct GenerateArguments {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// The text to continue.
+    #[arg(long, required_unless_present = "ids")]
+    pub prompt: Option<String>,
+    /// The tokens to continue, instead of a text.
+    #[arg(long, value_delimiter = ',', conflicts_with = "prompt")]
+    pub ids: Option<Vec<u32>>,
+    /// Most new tokens.
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token; above it, draws.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Draw from the k likeliest; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Draw from the fewest that reach this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Equal seeds draw equally.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// End the answer at this text; may be given several times.
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// Do not stop at the model's end tokens.
+    #[arg(long)]
+    pub ignore_eos: bool,
+}
+
+/// Arguments of `logits`.
+#[derive(Args, Debug)]
+pub struct LogitsArguments {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// The tokens.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub ids: Vec<u32>,
+}
+
+/// Arguments of `score`.
+#[derive(Args, Debug)]
+pub struct ScoreArguments {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// What comes before.
+    #[arg(long)]
+    pub prompt: String,
+    /// What may follow: `A,B,C`.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub labels: Vec<String>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArguments {
+    /// A model's or bundle's folder, or a safetensors file.
+    pub path: PathBuf,
+}

@@ -1,0 +1,69 @@
+//! `demo`: one of the synthetic shop's users, what they did, what the embedded bundle recommends.
+
+use serde_json::json;
+use tributary_core::recommend::{Interaction, Request};
+use tributary_core::shop;
+use tributary_core::{Error, Result};
+
+use super::Report;
+use super::arguments::DemoArguments;
+use super::recommend::{describe, table, to_json};
+use crate::bundle::demo as demo_bundle;
+use crate::device::Device;
+use crate::recommender::AnyRecommender;
+
+/// Shoppers the model was not trained on.
+const SHOPPERS_SEED: u64 = 7;
+/// Shoppers to choose from.
+const MAX_SHOPPERS: usize = 10_000;
+/// Events of the history that are shown.
+const SHOWN: usize = 12;
+
+pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> {
+    if arguments.user >= MAX_SHOPPERS {
+        let expected = format!("a number below {MAX_SHOPPERS}");
+        return Err(Error::argument("demo", "user", expected, arguments.user));
+    }
+    let recommender = AnyRecommender::load(&demo_bundle()?, device)?;
+    let catalogue = recommender.catalogue();
+    let shopper = shop::users(arguments.user + 1, SHOPPERS_SEED).pop();
+    let shopper = shopper.ok_or_else(|| Error::Internal("the shop has no users".into()))?;
+    // What is to be predicted: the last item the shopper had not met before.
+    let first_seen = |at: usize| shopper.events[..at].iter().all(|e| e.item != shopper.events[at].item);
+    let last_new = (0..shopper.events.len()).rev().find(|&at| first_seen(at)).unwrap_or(0);
+    let (past, future) = shopper.events.split_at(last_new);
+    let id = |item: u32| {
+        let item = catalogue.get(item);
+        item.map(|item| item.id.clone()).ok_or_else(|| Error::Internal("unknown item".into()))
+    };
+    let mut history = Vec::with_capacity(past.len());
+    for event in past {
+        let behaviour = Some(event.behaviour.name().to_string());
+        history.push(Interaction { item: id(event.item)?, behaviour, time: Some(event.time as f64) });
+    }
+    let request = Request { history, k: arguments.k, ..Request::default() };
+    let answer = recommender.recommend(&request)?;
+
+    let mut json = to_json(&answer)?;
+    json["user"] = json!(shopper.id);
+    json["history"] = serde_json::to_value(&request.history)
+        .map_err(|error| Error::Internal(error.to_string()))?;
+    let mut text = format!("Shopper {}, the last {} of {} events:\n", shopper.id, SHOWN.min(past.len()), past.len());
+    for event in &past[past.len().saturating_sub(SHOWN)..] {
+        let item = catalogue.get(event.item).map(describe).unwrap_or_default();
+        text += &format!("      {:<5} {item}\n", event.behaviour.name());
+    }
+    text += "\nRecommended next:\n";
+    text += &table(&answer, catalogue);
+    if let Some(next) = future.first() {
+        let id = id(next.item)?;
+        let place = answer.items.iter().find(|item| item.id == id);
+        let place = place.map_or(format!("not among these {}", answer.items.len()), |item| {
+            format!("rank {}", item.rank)
+        });
+        let item = catalogue.get(next.item).map(describe).unwrap_or_default();
+        text += &format!("What the shopper looked at next: {item} ({place})\n");
+        json["next"] = json!(id);
+    }
+    Ok(Report { json, text })
+}

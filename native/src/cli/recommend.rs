@@ -1,0 +1,92 @@
+//! `recommend`, and the table of an answer.
+
+use tributary_core::recommend::{Catalogue, Interaction, ItemId, Recommendations, Request};
+use tributary_core::{Error, Result};
+
+use super::Report;
+use super::arguments::RecommendArguments;
+use crate::device::Device;
+use crate::recommender::AnyRecommender;
+
+pub(super) fn recommend(arguments: &RecommendArguments, device: Device) -> Result<Report> {
+    let request = Request {
+        history: list(&arguments.history).map(interaction).collect(),
+        candidates: arguments.candidates.as_deref().map(|ids| list(ids).map(id).collect()),
+        k: arguments.k,
+        exclude_seen: !arguments.include_seen,
+        exclude: list(&arguments.exclude).map(id).collect(),
+        ..Request::default()
+    };
+    let recommender = AnyRecommender::open(&arguments.bundle, device)?;
+    let answer = recommender.recommend(&request)?;
+    let json = to_json(&answer)?;
+    let text = table(&answer, recommender.catalogue());
+    Ok(Report { json, text })
+}
+
+/// The parts of `a,b,c`; none of an empty text.
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn id(text: &str) -> ItemId {
+    ItemId::from(text.to_string())
+}
+
+/// `id:behaviour`, or an id alone. An id may hold colons of its own if a behaviour follows.
+fn interaction(text: &str) -> Interaction {
+    match text.rsplit_once(':') {
+        Some((item, behaviour)) => {
+            Interaction { behaviour: Some(behaviour.to_string()), ..Interaction::new(id(item)) }
+        }
+        None => Interaction::new(id(text)),
+    }
+}
+
+/// The answer's JSON form.
+pub(super) fn to_json(answer: &Recommendations) -> Result<serde_json::Value> {
+    serde_json::to_value(answer).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// One line per item with what a person calls it, then what it took.
+pub(super) fn table(answer: &Recommendations, catalogue: &Catalogue) -> String {
+    let mut text = format!("{:>4}  {:>8}  {:<10}  item\n", "rank", "score", "id");
+    for item in &answer.items {
+        let title = catalogue
+            .index_of(&item.id)
+            .and_then(|index| catalogue.get(index))
+            .map_or(String::new(), describe);
+        text += &format!(
+            "{:>4}  {:>8.3}  {:<10}  {title}\n",
+            item.rank,
+            item.score,
+            item.id.as_str()
+        );
+    }
+    if answer.items.is_empty() {
+        text += "      nothing is left to recommend\n";
+    }
+    let (usage, timings) = (&answer.usage, &answer.timings);
+    if usage.unknown_items > 0 {
+        text += &format!("{} items of the history are not known here\n", usage.unknown_items);
+    }
+    text + &format!(
+        "\n{:.2} ms ({:.2} in the model) for {} candidates on {} ({})\n",
+        timings.total_ms,
+        timings.forward_ms,
+        usage.candidates,
+        answer.backend.device,
+        answer.backend.adapter
+    )
+}
+
+/// Title, brand and price, as far as they are known.
+pub(super) fn describe(item: &tributary_core::recommend::CatalogueItem) -> String {
+    let price = item.price.map(|price| format!("{price:.2}"));
+    let category = item.category.clone();
+    let details: Vec<String> = [category, price].into_iter().flatten().collect();
+    if details.is_empty() {
+        return item.title.clone();
+    }
+    format!("{} ({})", item.title, details.join(", "))
+}

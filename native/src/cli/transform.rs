@@ -1,0 +1,104 @@
+//! Folders in, folders out: `prepare`, `quantize`, `merge`.
+
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use serde_json::json;
+use tributary_core::dtype::Format;
+use tributary_core::weights::{BUNDLE_SHARD_BYTES, format_of, merge as merge_weights,
+    quantize_checkpoint};
+use tributary_core::{Error, Result};
+
+use super::arguments::{MergeArguments, PrepareArguments, QuantizeArguments, Source};
+use super::{Report, progress_bar};
+use crate::data::prepare_shop;
+use crate::files::{self, FolderSink, ModelFolder};
+
+pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
+    let Source::Shop = arguments.source;
+    let shop = prepare_shop(&arguments.out, arguments.users, arguments.users_seed)?;
+    let json = json!({
+        "users": shop.users,
+        "items": shop.items,
+        "interactions": shop.interactions,
+        "files": shop.files,
+        "oracle_hit_rate@10": shop.oracle_hit_rate_10,
+    });
+    let text = format!(
+        "{} users, {} items, {} interactions in {} ({})\n\
+         somebody who knew every taste would reach hit_rate@10 {:.4}\n",
+        shop.users,
+        shop.items,
+        shop.interactions,
+        arguments.out.display(),
+        shop.files.join(", "),
+        shop.oracle_hit_rate_10
+    );
+    Ok(Report { json, text })
+}
+
+pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
+    let format = Format::parse(&arguments.format)
+        .filter(|format| *format != Format::F32)
+        .ok_or_else(|| {
+            Error::argument("quantize", "format", "q8, q4 or f16", &arguments.format)
+        })?;
+    let model = source(&arguments.model, &arguments.out)?;
+    let mut sink = FolderSink::create(&arguments.out)?;
+    let bar = progress_bar(model.checkpoint.bytes(), "bytes");
+    let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
+    let shards = Some(BUNDLE_SHARD_BYTES);
+    quantize_checkpoint(&model.checkpoint, &rule, shards, &mut sink, &mut shown(&bar))?;
+    bar.finish_and_clear();
+    finish(&model, &arguments.out, format.name())
+}
+
+pub(super) fn merge(arguments: &MergeArguments) -> Result<Report> {
+    let model = source(&arguments.model, &arguments.out)?;
+    let adapter = files::open_adapter(&arguments.adapter, &model.checkpoint)?;
+    let mut sink = FolderSink::create(&arguments.out)?;
+    let bar = progress_bar(model.checkpoint.bytes(), "bytes");
+    let shards = Some(BUNDLE_SHARD_BYTES);
+    merge_weights(&model.checkpoint, &adapter, shards, &mut sink, &mut shown(&bar))?;
+    bar.finish_and_clear();
+    finish(&model, &arguments.out, "merged")
+}
+
+/// Opens the model unless it would be overwritten while it is read.
+fn source(model: &Path, out: &Path) -> Result<ModelFolder> {
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(model).is_some_and(|model| real(out) == Some(model)) {
+        let expected = "another folder than the model's";
+        return Err(Error::argument("write", "out", expected, out.display()));
+    }
+    files::open_model(model)
+}
+
+fn shown(bar: &ProgressBar) -> impl FnMut(u64, u64, &str) {
+    |done, _, name| {
+        bar.set_position(done);
+        bar.set_message(name.to_string());
+    }
+}
+
+/// Copies what goes with the weights, and compares the sizes.
+fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
+    let mut copied = Vec::new();
+    for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+    {
+        let from = model.path().join(name);
+        if from.is_file() {
+            std::fs::copy(&from, out.join(name)).map_err(|e| Error::io(from.display(), e))?;
+            copied.push(name);
+        }
+    }
+    let before = model.checkpoint.bytes();
+    let after = files::open_checkpoint(out)?.bytes();
+    let share = 100.0 * after as f64 / before.max(1) as f64;
+    let json = json!({"format": what, "bytes_before": before, "bytes": after, "copied": copied});
+    let text = format!(
+        "{what}: {before} bytes of tensors became {after} ({share:.1} %) in {}\n",
+        out.display()
+    );
+    Ok(Report { json, text })
+}
