@@ -62,8 +62,8 @@ fn value(key: u32, i: u32, d: u32) -> f32 {
 }
 
 @compute @workgroup_size(LANES)
-fn main(at: At) {
-    let id = flat(at.workgroup);
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
+    let id = flat(workgroup);
     let row = id / params.num_attention_heads;
     if (row >= params.rows) {
         return;

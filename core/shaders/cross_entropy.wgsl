@@ -15,8 +15,8 @@ struct CrossEntropyParams {
 @group(0) @binding(3) var<storage, read> expected: array<u32>;    // (rows), below cols
 
 @compute @workgroup_size(LANES)
-fn main(at: At) {
-    let row = flat(at.workgroup);
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
+    let row = flat(workgroup);
     if (row >= params.rows) {
         return;
     }

@@ -8,8 +8,8 @@
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // (cols)
 
 @compute @workgroup_size(LANES)
-fn main(at: At) {
-    let row = flat(at.workgroup);
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
+    let row = flat(workgroup);
     if (row >= params.rows) {
         return;
     }

@@ -7,9 +7,9 @@
 // Decoding is bound by reading the weight: each of its values is read once for 4 rows.
 
 @compute @workgroup_size(LANES)
-fn main(at: At) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
     let groups_out = (params.out_count + 3u) / 4u;
-    let group = flat(at.workgroup);
+    let group = flat(workgroup);
     let row = group / groups_out * 4u;
     let out = group % groups_out * 4u;
     if (row >= params.rows) {

@@ -13,9 +13,9 @@ fn dots(w: vec4<u32>, x: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn main(at: At) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
     let groups_out = (params.out_count + 3u) / 4u;
-    let group = flat(at.workgroup);
+    let group = flat(workgroup);
     let row = group / groups_out * 4u;
     let out = group % groups_out * 4u;
     if (row >= params.rows) {

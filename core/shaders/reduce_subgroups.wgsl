@@ -8,7 +8,6 @@
 // specification leaves it open: a subgroup's number is its first lane / its size.
 
 struct At {
-    @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
     @builtin(subgroup_invocation_id) subgroup_lane: u32,
     @builtin(subgroup_size) subgroup_size: u32,

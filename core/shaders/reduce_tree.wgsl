@@ -5,7 +5,6 @@
 // baseline  LANES * 16 bytes of workgroup memory, no binding, no subgroups
 
 struct At {
-    @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 }
 

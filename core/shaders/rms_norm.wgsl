@@ -5,8 +5,8 @@
 // baseline  WebGPU default limits: 3 storage buffers, no f16; subgroups only in that variant
 
 @compute @workgroup_size(LANES)
-fn main(at: At) {
-    let row = flat(at.workgroup);
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
+    let row = flat(workgroup);
     if (row >= params.rows) {
         return;
     }

@@ -7,9 +7,11 @@
     reason = "test code stops at the first surprise and says why it skips"
 )]
 
+pub mod cpu;
 pub mod files;
 pub mod folder;
 pub mod gpu;
+pub mod language;
 pub mod npz;
 pub mod suite;
 pub mod tiny_sasrec;

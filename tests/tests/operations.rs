@@ -1,8 +1,10 @@
 //! Every operation of every backend against its f64 twin, at shapes nobody uses.
 
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions};
+use tributary::train::{Burn, BurnDevice, BurnOptions};
+use tributary_core::backend::Backend;
+use tributary_core::dtype::Format;
 use tributary_tests::suite::Subject;
-use tributary_tests::{gpu, suite};
+use tributary_tests::{assert_parity, cpu, gpu, suite, twin, uniform};
 
 /// One test per line.
 macro_rules! cases {
@@ -51,6 +53,18 @@ macro_rules! on_gpu {
     )*};
 }
 
+/// Over all levels of instructions.
+macro_rules! on_cpu {
+    ($($test:ident => $case:path,)*) => {$(
+        #[test]
+        fn $test() {
+            for subject in cpu::subjects() {
+                $case(&subject);
+            }
+        }
+    )*};
+}
+
 macro_rules! on_burn {
     ($($test:ident => $case:path,)*) => {$(
         #[test]
@@ -62,6 +76,11 @@ macro_rules! on_burn {
     )*};
 }
 
+mod on_cpu {
+    use super::*;
+    cases!(on_cpu);
+}
+
 mod on_gpu {
     use super::*;
     cases!(on_gpu);
@@ -70,4 +89,36 @@ mod on_gpu {
 mod on_burn {
     use super::*;
     cases!(on_burn);
+}
+
+/// Both round activations by the same rule, so they agree far more closely than either does with
+/// the unrounded product.
+#[test]
+fn cpu_and_gpu_agree_on_the_same_quantised_weights() {
+    for gpu in gpu::subjects().iter().filter(|subject| subject.int8_activations) {
+        for cpu in cpu::subjects() {
+            for format in [Format::Q8, Format::Q4] {
+                for rows in [1, 7, 80] {
+                    let (input, out) = (576, 131);
+                    let x = uniform(1, rows * input);
+                    let data = suite::stored(2, [out, input], format);
+                    let on_cpu = {
+                        let weight = cpu.backend.matrix(data.clone()).unwrap();
+                        let x = cpu.backend.upload(&x, [rows, input]).unwrap();
+                        suite::read(&cpu.backend, &cpu.backend.linear(&x, &weight, None).unwrap())
+                    };
+                    let weight = gpu.backend.matrix(data).unwrap();
+                    let x = gpu.backend.upload(&x, [rows, input]).unwrap();
+                    let y = gpu.backend.linear(&x, &weight, None).unwrap();
+                    let label = format!("{} against {} {format} {rows} rows", gpu.name, cpu.name);
+                    assert_parity(
+                        &label,
+                        &suite::read(&gpu.backend, &y),
+                        &twin::wide(&on_cpu),
+                        1e-6,
+                    );
+                }
+            }
+        }
+    }
 }

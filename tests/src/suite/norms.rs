@@ -26,6 +26,9 @@ pub fn layer_norm<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
     for shift in [0.0, 100.0] {
         for [rows, cols] in SHAPES {
+            if shift > 0.0 && rows > 65_535 {
+                continue; // once is enough
+            }
             let x: Vec<f32> = uniform(1, rows * cols).iter().map(|x| x + shift).collect();
             let (weight, bias) = (uniform(2, cols), uniform(3, cols));
             let (w, c) = (twin::wide(&weight), twin::wide(&bias));
@@ -62,6 +65,9 @@ pub fn cross_entropy<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
     for scale in [1.0, 40.0] {
         for [rows, cols] in SHAPES {
+            if scale > 1.0 && rows > 65_535 {
+                continue; // once is enough
+            }
             let x: Vec<f32> = uniform(1, rows * cols).iter().map(|x| x * scale).collect();
             let targets = indices(2, rows, cols);
             let truth = twin::cross_entropy(&twin::wide(&x), cols, &targets);

@@ -174,7 +174,7 @@ fn describe(adapter: &wgpu::Adapter, dot4: bool) -> Adapter {
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             dot4,
         },
-        max_binding_bytes: u64::from(limits.max_storage_buffer_binding_size),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
         name: info.name,

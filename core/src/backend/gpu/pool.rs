@@ -99,7 +99,7 @@ mod tests {
     fn buckets_hold_their_bytes_and_waste_at_most_a_quarter() {
         for bytes in [0, 1, 256, 257, 1000, 4096, 4097, 1 << 20, (1 << 20) + 4, (128 << 20) - 4] {
             let size = bucket(bytes);
-            assert!(size >= bytes && size % 256 == 0, "{bytes} -> {size}");
+            assert!(size >= bytes && size.is_multiple_of(256), "{bytes} -> {size}");
             assert!(size <= (bytes + bytes / 4).max(512), "{bytes} -> {size}");
         }
     }

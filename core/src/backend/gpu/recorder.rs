@@ -435,12 +435,11 @@ impl Recorder {
                 waker.wake();
             }
         });
-        // On native this waits and runs the callback; in a browser it does nothing and the page's
-        // loop calls back.
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
-        if !cfg!(target_arch = "wasm32") && lock(&signal).0.is_none() {
+        // On native this waits and runs the callback, unless another thread is just running it; in
+        // a browser it does nothing and the page's loop calls back.
+        if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.check()?;
-            return Err(Error::Gpu(format!("a read never finished: {polled:?}")));
+            return Err(Error::Gpu(format!("waiting for a read: {error}")));
         }
         let mapped = poll_fn(|context| {
             let mut signal = lock(&signal);
