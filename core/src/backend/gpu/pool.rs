@@ -40,15 +40,21 @@ impl Pool {
     /// A free buffer of `size` (a [`bucket`]) whose old contents are finished by the time a
     /// dispatch recorded from now on runs.
     pub(super) fn take(&mut self, size: u64) -> Option<(wgpu::Buffer, u64)> {
-        let free = self.free.get_mut(&size)?.pop()?;
-        Some((free.buffer, free.id))
+        self.first(size, u64::MAX)
     }
 
     /// A free buffer that the recording under way has not touched: safe to write by the queue.
     pub(super) fn take_unused(&mut self, size: u64) -> Option<(wgpu::Buffer, u64)> {
-        let recording = self.recording;
+        self.first(size, self.recording)
+    }
+
+    /// The oldest free buffer of `size` last used before recording `before`. Always the oldest, so
+    /// that the same operations get the same buffers in every recording and find their bind groups
+    /// in the cache.
+    fn first(&mut self, size: u64, before: u64) -> Option<(wgpu::Buffer, u64)> {
         let list = self.free.get_mut(&size)?;
-        let i = list.iter().position(|free| free.recording < recording)?;
+        let unused = list.iter().enumerate().filter(|(_, free)| free.recording < before);
+        let (i, _) = unused.min_by_key(|(_, free)| free.id)?;
         let free = list.swap_remove(i);
         Some((free.buffer, free.id))
     }
