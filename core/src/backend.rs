@@ -97,7 +97,8 @@ pub trait Backend: Clone + Debug {
 
     // ---- rows ----
 
-    /// Rows of `table` (n, cols): (ids, cols). Every id must be below n.
+    /// Rows of `table` (n, cols) as stored: (ids, cols). Every id must be below n. A low-rank update
+    /// belongs to products and is not part of a row.
     fn embed(&self, table: &Self::Matrix, ids: &[u32]) -> Result<Self::Tensor>;
     /// The rows of `x` in the order asked, repeats allowed: (asked, cols).
     fn gather_rows(&self, x: &Self::Tensor, rows: &[u32]) -> Result<Self::Tensor>;

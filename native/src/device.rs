@@ -1,11 +1,11 @@
 //! Choosing a backend at run time: one enum at the roof, no dynamic dispatch below.
 
+#[cfg(not(all(feature = "gpu", feature = "train")))]
+use tributary_core::Error;
+use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::{Gpu, GpuOptions};
-use tributary_core::Result;
-#[cfg(not(all(feature = "gpu", feature = "train")))]
-use tributary_core::Error;
 
 #[cfg(feature = "train")]
 use crate::train::{Burn, BurnDevice, BurnOptions};

@@ -207,8 +207,7 @@ fn sampling_is_seeded_and_keeps_to_its_cut() {
     assert_eq!(random(1.0, 1, 1.0, 5), greedy, "the likeliest alone");
     assert_eq!(random(1.0, 0, 1e-6, 5), greedy, "the fewest that reach next to nothing");
     assert_eq!(random(1e-3, 0, 1.0, 5), greedy, "hardly any temperature");
-    for (temperature, top_p) in [(0.0, 1.0), (-1.0, 1.0), (f32::NAN, 1.0), (1.0, 0.0), (1.0, 1.5)]
-    {
+    for (temperature, top_p) in [(0.0, 1.0), (-1.0, 1.0), (f32::NAN, 1.0), (1.0, 0.0), (1.0, 1.5)] {
         let sampling = Sampling::Random { temperature, top_k: 0, top_p, seed: 0 };
         assert!(Sampler::new(sampling).is_err(), "{temperature} {top_p}");
     }

@@ -88,19 +88,6 @@ impl Matrix {
         };
         Ok(Self { shape: data.shape, values, lora: data.lora.map(Arc::new) })
     }
-
-    /// Writes row `row` as f32, the low-rank update included; `out` has as many values as the
-    /// matrix has columns.
-    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
-        self.values.row(row, out);
-        if let Some(lora) = &self.lora {
-            let b = &lora.b[row * lora.r..][..lora.r];
-            for (b, a) in b.iter().zip(lora.a.chunks_exact(out.len().max(1))) {
-                let factor = lora.scale * b;
-                out.iter_mut().zip(a).for_each(|(y, a)| *y += factor * a);
-            }
-        }
-    }
 }
 
 impl Values {

@@ -12,7 +12,7 @@ pub(super) fn embed(table: &Matrix, ids: &[u32]) -> Result<Tensor> {
     let mut y = vec![0.0; ids.len() * cols];
     threads::rows(&mut y, cols, |first, y| {
         for (row, y) in y.chunks_exact_mut(cols).enumerate() {
-            table.row(ids[first + row] as usize, y);
+            table.values.row(ids[first + row] as usize, y);
         }
     });
     Ok(Tensor::new(y, [ids.len(), cols]))
