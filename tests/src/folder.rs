@@ -1,16 +1,19 @@
 //! A folder for one test's files, removed when the test ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// An empty folder of this process and test.
+/// A new, empty folder.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// `name` tells the tests of one program apart.
+    /// `name` says whose it is; no two have the same path.
     pub fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("tributary-test-{}-{name}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir()
+            .join(format!("tributary-test-{}-{count}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a folder for temporary files");
         Self(path)
     }

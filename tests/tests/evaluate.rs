@@ -1,0 +1,129 @@
+//! Evaluation on a model whose scores are known: who counts, against what, and what is refused.
+
+use tributary::data::{Dataset, Split};
+use tributary::evaluate::{Candidates, EvaluateOptions, Evaluation, Markov, Popularity, evaluate};
+use tributary_core::Result;
+use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
+use tributary_core::recommend::{Recommender, Scorer};
+use tributary_tests::folder::Folder;
+use tributary_tests::tiny_sasrec::constant;
+
+/// Users u, v, w and one with too few items; `i9` and `x` are no items of the model.
+const DATA: &str = "user,item\nu,i0\nu,i1\nu,i4\nv,i2\nv,x\nv,i3\nv,i0\nw,i1\nw,i0\nw,i9\nz,i1\n";
+
+fn data(text: &str) -> Dataset {
+    let folder = Folder::new("evaluate");
+    Dataset::read(&folder.write("data.csv", text)).unwrap()
+}
+
+/// Scores of items i0 to i4: i4 is the best, i1 the worst.
+fn run(options: &EvaluateOptions) -> Result<Evaluation> {
+    let model = constant(&[2.0, 0.0, 1.0, 3.0, 4.0]);
+    evaluate(&model, model.catalogue(), &data(DATA), options, |_, _| ())
+}
+
+#[test]
+fn every_user_with_a_target_counts_and_unknown_targets_are_misses() {
+    let found = run(&EvaluateOptions { k: vec![1, 2], ..Default::default() }).unwrap();
+    // u: seen i0 and i1, target i4 first. v: seen i2 and i3, target i0 behind i4. w: unknown.
+    assert_eq!(found.ranks, [Some(0), Some(1), None]);
+    assert_eq!((found.users, found.unknown_targets, found.items), (3, 1, 5));
+    assert_eq!(found.denominator, "over_all_users");
+    assert_eq!(found.metrics["hit_rate@1"], 1.0 / 3.0);
+    assert_eq!(found.metrics["hit_rate@2"], 2.0 / 3.0);
+    assert_eq!(found.metrics["mrr@2"], 1.5 / 3.0);
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!((&json["users"], &json["denominator"]), (&3.into(), &"over_all_users".into()));
+    assert!(json["metrics"]["ndcg@2"].is_number());
+}
+
+#[test]
+fn validation_uses_the_item_before() {
+    let options = EvaluateOptions { split: Split::Valid, ..Default::default() };
+    // u: i0 seen, i1 is the last of four. v: i2 and x seen, i3 behind i4. w: i0 behind i4, i3.
+    assert_eq!(run(&options).unwrap().ranks, [Some(3), Some(1), Some(2)]);
+}
+
+#[test]
+fn seen_items_may_rank_with_a_score_of_zero() {
+    let seen_items = Some(SeenItems::ScoreZero);
+    let options = EvaluateOptions { seen_items, split: Split::Valid, ..Default::default() };
+    // u: i0 now scores 0 as i1 does, and comes first.
+    assert_eq!(run(&options).unwrap().ranks[0], Some(4));
+}
+
+#[test]
+fn drawn_candidates_are_neither_seen_nor_the_target_and_are_kept() {
+    let candidates = Candidates::Sampled { num_candidates: 3, seed: 5 };
+    let found = run(&EvaluateOptions { candidates, ..Default::default() }).unwrap();
+    assert_eq!(found.drawn.len(), 2, "none for an unknown target");
+    // u: i2 and i3 are all that is left. v: i1 and i4.
+    let mut drawn = found.drawn.clone();
+    drawn.iter_mut().for_each(|drawn| drawn.sort_unstable());
+    assert_eq!(drawn, [[2, 3], [1, 4]]);
+    assert_eq!(found.ranks, [Some(0), Some(1), None]);
+    let candidates = Candidates::Exact { num_candidates: 2 };
+    let exact = run(&EvaluateOptions { candidates, k: vec![1], ..Default::default() }).unwrap();
+    // u: nobody is better. v: one of two is.
+    assert_eq!(exact.metrics["hit_rate@1"], 1.5 / 3.0);
+}
+
+#[test]
+fn batches_and_limits_change_nothing_but_the_work() {
+    let all = run(&EvaluateOptions::default()).unwrap();
+    let single = run(&EvaluateOptions { batch: 1, ..Default::default() }).unwrap();
+    assert_eq!((&all.ranks, &all.metrics), (&single.ranks, &single.metrics));
+    let two = run(&EvaluateOptions { users: Some(2), ..Default::default() }).unwrap();
+    assert_eq!(two.ranks, all.ranks[..2]);
+    let model = constant(&[0.0; 5]);
+    let mut steps = Vec::new();
+    let options = EvaluateOptions { batch: 2, ..Default::default() };
+    let tell = |done, all| steps.push((done, all));
+    evaluate(&model, model.catalogue(), &data(DATA), &options, tell).unwrap();
+    assert_eq!(steps, [(2, 3), (3, 3)]);
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_refused() {
+    for (options, says) in [
+        (EvaluateOptions { batch: 0, ..Default::default() }, "`batch` is 0"),
+        (EvaluateOptions { k: vec![], ..Default::default() }, "at least one k"),
+        (EvaluateOptions { users: Some(0), ..Default::default() }, "users"),
+        (
+            EvaluateOptions {
+                candidates: Candidates::Exact { num_candidates: 1 },
+                ..Default::default()
+            },
+            "`candidates` is 1",
+        ),
+    ] {
+        let error = run(&options).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let model = constant(&[0.0; 5]);
+    let options = EvaluateOptions::default();
+    let refused = |text: &str| {
+        let found = evaluate(&model, model.catalogue(), &data(text), &options, |_, _| ());
+        found.unwrap_err().to_string()
+    };
+    assert!(refused("user,item\nu,1\nu,2\nu,3\n").contains("items of the recommender's catalogue"));
+    assert!(refused("user,item\nu,i1\nu,i2\n").contains("at least 3 interactions"));
+    let nan = constant(&[0.0, f32::NAN, 0.0, 0.0, 0.0]);
+    let error = evaluate(&nan, nan.catalogue(), &data(DATA), &options, |_, _| ()).unwrap_err();
+    assert!(error.to_string().contains("NaN"), "{error}");
+}
+
+#[test]
+fn baselines_count_what_they_are_given() {
+    let training: [&[u32]; 3] = [&[0, 1, 2], &[0, 1], &[3, 1, 2]];
+    let score = |scorer: &dyn Fn(&[&[u32]]) -> Vec<f32>, history: &[u32]| scorer(&[history]);
+    let popularity = Popularity::new(&training, 4, RepeatedItems::Keep);
+    let popularity = |h: &[&[u32]]| pollster::block_on(popularity.score_batch(h)).unwrap();
+    assert_eq!(score(&popularity, &[2]), [2.0, 3.0, 2.0, 1.0]);
+    let markov = Markov::new(&training, 4, RepeatedItems::Keep);
+    let markov = |h: &[&[u32]]| pollster::block_on(markov.score_batch(h)).unwrap();
+    let after_one = score(&markov, &[0, 1]);
+    assert!(after_one[2] >= 2.0 && after_one[0] < 1.0, "{after_one:?}");
+    let after_last = score(&markov, &[2]);
+    assert!(after_last[1] > after_last[0] && after_last[1] < 1.0, "popularity: {after_last:?}");
+}
