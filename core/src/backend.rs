@@ -18,6 +18,8 @@ mod weight;
 pub use segments::{Attend, HeadShape, Mask, Prefix, Segments};
 pub use weight::{LoraData, MatrixData};
 
+use std::fmt::Debug;
+
 use crate::error::Result;
 
 /// The nonlinearity of an MLP.
@@ -64,13 +66,13 @@ pub struct BackendInfo {
     async_fn_in_trait,
     reason = "no caller needs the future to be Send: pollster or the page's loop waits"
 )]
-pub trait Backend: Clone {
+pub trait Backend: Clone + Debug {
     /// An activation (rows, cols), f32.
-    type Tensor: Clone;
+    type Tensor: Clone + Debug;
     /// A weight (out, in) as this backend stores it: float or quantised, with or without LoRA.
-    type Matrix: Clone;
+    type Matrix: Clone + Debug;
     /// A weight of one axis, f32: a norm's weight or a bias.
-    type Vector: Clone;
+    type Vector: Clone + Debug;
 
     /// What this backend runs on.
     fn info(&self) -> BackendInfo;

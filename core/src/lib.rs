@@ -7,9 +7,18 @@
 // ground
 pub mod dtype;
 pub mod error;
+pub mod random;
 // floors 1 and 2: the trait and its implementations
 pub mod backend;
 // floor 3
 pub mod weights;
+// floor 4
+pub mod nn;
+// floor 5
+pub mod models;
+// floor 8
+pub mod metrics;
+pub mod recommend;
+pub mod shop;
 
 pub use error::{Context, Error, ErrorKind, Result};

@@ -1,3 +1,9 @@
-//! Tributary for native targets: files, data sets, training and the command line.
+//! Tributary for native programs: files, data sets, evaluation, bundles, training and the command
+//! line.
 
+pub mod bundle;
+pub mod data;
+pub mod evaluate;
 pub mod files;
+#[cfg(feature = "train")]
+pub mod train;

@@ -1,0 +1,16 @@
+// gated: y = f(gate) * up
+//
+// grid      one lane per value; past 65535 workgroups in workgroup_id.y
+// numerics  see activation.wgsl
+// baseline  WebGPU default limits: 3 storage buffers
+
+@group(0) @binding(2) var<storage, read> gate: array<f32>; // (rows, cols)
+@group(0) @binding(3) var<storage, read> up: array<f32>;   // (rows, cols)
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = flat(workgroup) * LANES + lane;
+    if (i < params.len) {
+        y[i] = activation(gate[i]) * up[i];
+    }
+}

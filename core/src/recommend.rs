@@ -1,0 +1,75 @@
+//! Floor 8, requests to ranked items: raw item ids in, raw item ids out, for every recommender.
+//!
+//! What each unusual request means, the same for all recommenders:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `k` = 0, or `candidates` an empty list | no items |
+//! | `k` larger than what may be recommended | everything that may be, ranked |
+//! | a candidate named twice | ranked once, where it came first |
+//! | a candidate the catalogue does not know | `Err` naming it |
+//! | an unknown id in `history` | skipped, counted in `usage.unknown_items` |
+//! | an unknown id in `exclude` | nothing: it could not be recommended anyway |
+//! | a history without any known item | the catalogue's prior |
+//! | a history longer than the model's context | its last items; all of them count as seen |
+//! | a score that is NaN | `Err` naming the item |
+//! | equal scores | order of `candidates`, else of the catalogue |
+
+mod bundle;
+mod catalogue;
+mod ranking;
+mod request;
+mod sequence;
+
+pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
+pub use catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
+pub use ranking::{Ranked, rank_of, top};
+pub use request::{
+    Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,
+};
+pub use sequence::{Clock, SequenceRecommender};
+
+use crate::error::Result;
+use crate::models::sasrec::{RepeatedItems, SeenItems};
+
+/// Something that answers requests.
+#[expect(
+    async_fn_in_trait,
+    reason = "no caller needs the future to be Send: pollster or the page's loop waits"
+)]
+pub trait Recommender {
+    /// The name bundles select it by, such as `sasrec`.
+    fn name(&self) -> &str;
+    /// The items it knows.
+    fn catalogue(&self) -> &Catalogue;
+    /// The best items for one user; see the module for what unusual requests mean.
+    async fn recommend(&self, request: &Request) -> Result<Recommendations>;
+}
+
+/// Something that scores every item of a catalogue for many users at once: what evaluation and
+/// retrieval need.
+#[expect(
+    async_fn_in_trait,
+    reason = "no caller needs the future to be Send: pollster or the page's loop waits"
+)]
+pub trait Scorer {
+    /// Items that are scored; an [`ItemIndex`] is below it.
+    fn num_items(&self) -> usize;
+    /// How its published protocol treats items of the history.
+    fn seen_items(&self) -> SeenItems {
+        SeenItems::Exclude
+    }
+    /// Whether a history keeps repeated items.
+    fn repeated_items(&self) -> RepeatedItems {
+        RepeatedItems::Keep
+    }
+    /// Raw scores (histories, num_items), row-major, no seen item masked. A history is oldest first;
+    /// an empty one gets the prior.
+    async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>>;
+}
+
+/// Each item's first occurrence, in order.
+pub fn first_occurrences(items: &[ItemIndex]) -> Vec<ItemIndex> {
+    let mut seen = std::collections::HashSet::with_capacity(items.len());
+    items.iter().copied().filter(|&item| seen.insert(item)).collect()
+}

@@ -1,0 +1,264 @@
+//! Floor 7: a language model and one sequence of tokens: prefill, append, asked logits, packed
+//! candidates, generation.
+//!
+//! Ranking is prefill: a long prompt, then a few logits. So the cost of each call is the tokens
+//! that are new ([`Usage`] counts them), and what is read back is what was asked for.
+
+mod prefix_cache;
+mod sampler;
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use prefix_cache::{BLOCK_TOKENS, PrefixCache};
+pub use sampler::{Sampler, Sampling};
+
+use crate::backend::{Backend, Segments};
+use crate::error::{Error, Result};
+use crate::models::llama::{Llama, Rows, TokenId};
+use crate::nn::{KvCache, KvUse};
+
+/// Rows of full-vocabulary logits held at a time while candidates are scored.
+const LOGIT_ROWS: usize = 128;
+
+/// A cache of prompt prefixes that several sessions of one model share.
+pub type SharedPrefixCache<B> = Arc<Mutex<PrefixCache<B>>>;
+
+/// What a prompt cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them whose keys and values were there already.
+    pub cached_tokens: usize,
+}
+
+/// One sequence and its cache.
+#[derive(Debug)]
+pub struct Session<B: Backend> {
+    backend: B,
+    model: Arc<Llama<B>>,
+    cache: KvCache<B>,
+    tokens: Vec<TokenId>,
+    /// (1, hidden_size): the state after the last token, which its logits are made of.
+    last: Option<B::Tensor>,
+    prefixes: Option<SharedPrefixCache<B>>,
+}
+
+/// When to stop generating.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StopRules {
+    /// Most new tokens.
+    pub max_new_tokens: usize,
+    /// Any of these ends the answer; it is not part of it.
+    pub stop_token_ids: Vec<TokenId>,
+    /// Any of these sequences ends the answer; it is not part of it.
+    pub stop_sequences: Vec<Vec<TokenId>>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop token or sequence.
+    Stop,
+    /// `max_new_tokens`, or the context is full.
+    Length,
+    /// The caller's `on_token` said so.
+    Cancelled,
+}
+
+/// A generated answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// New tokens, without the stop.
+    pub token_ids: Vec<TokenId>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}
+
+impl<B: Backend> Session<B> {
+    /// An empty session of at most `max_seq_len` tokens (the model's own limit if smaller).
+    pub fn new(backend: B, model: Arc<Llama<B>>, max_seq_len: usize) -> Result<Self> {
+        let cache = model.kv_cache(&backend, max_seq_len)?;
+        Ok(Self { backend, model, cache, tokens: Vec::new(), last: None, prefixes: None })
+    }
+
+    /// Looks prompts up in `prefixes` and leaves their blocks there. All sessions that share it
+    /// must run the same model with the same adapter.
+    #[must_use]
+    pub fn with_prefix_cache(mut self, prefixes: SharedPrefixCache<B>) -> Self {
+        self.prefixes = Some(prefixes);
+        self
+    }
+
+    /// The tokens whose keys and values are cached.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Makes the session's sequence equal `prompt`, computing what neither the session nor the
+    /// prefix cache holds, the last token at least.
+    pub fn prefill(&mut self, prompt: &[TokenId]) -> Result<Usage> {
+        let Some(most) = prompt.len().checked_sub(1) else {
+            return Err(Error::argument("prefill", "prompt", "at least one token", "none"));
+        };
+        let limit = self.cache.max_seq_len();
+        if prompt.len() > limit {
+            let found = prompt.len();
+            return Err(Error::InputTooLong { what: "the prompt", limit, found });
+        }
+        let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        self.truncate(common.min(most));
+        if let Some(prefixes) = &self.prefixes {
+            let mut prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+            let have = self.tokens.len();
+            let found = prefixes.lookup(&prompt[..most]);
+            if found.len() * BLOCK_TOKENS > have {
+                self.cache.truncate(have - have % BLOCK_TOKENS);
+                for block in &found[have / BLOCK_TOKENS..] {
+                    self.cache.paste_rows(&self.backend, block)?;
+                }
+                self.tokens = prompt[..self.cache.len()].to_vec();
+            }
+        }
+        let cached_tokens = self.tokens.len();
+        self.append(&prompt[cached_tokens..])?;
+        if let Some(prefixes) = &self.prefixes {
+            let mut prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+            prefixes.insert(&self.backend, &self.tokens, &self.cache)?;
+        }
+        Ok(Usage { prompt_tokens: prompt.len(), cached_tokens })
+    }
+
+    /// Adds tokens behind the sequence.
+    pub fn append(&mut self, tokens: &[TokenId]) -> Result<()> {
+        let b = &self.backend;
+        let Some(last) = tokens.len().checked_sub(1) else { return Ok(()) };
+        let segments = Segments::one(tokens.len())?;
+        let positions = segments.positions(self.cache.len() as u32);
+        let rows = Rows { segments: &segments, positions: &positions };
+        let hidden = self.model.embed(b, tokens)?;
+        let hidden =
+            self.model.forward(b, hidden, rows, KvUse::Append(&mut self.cache), None)?;
+        self.last = Some(b.gather_rows(&hidden, &[last as u32])?);
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Forgets the tokens from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.tokens.len() {
+            self.tokens.truncate(len);
+            self.cache.truncate(len);
+            self.last = None;
+        }
+    }
+
+    fn last(&self) -> Result<&B::Tensor> {
+        let missing = || Error::argument("session", "tokens", "a prefilled prompt", "none");
+        self.last.as_ref().ok_or_else(missing)
+    }
+
+    /// Logits after the last token: of `asked` tokens in their order, or of the whole vocabulary.
+    pub async fn logits(&self, asked: Option<&[TokenId]>) -> Result<Vec<f32>> {
+        let b = &self.backend;
+        let logits = match asked {
+            Some(asked) => self.model.asked_logits(b, self.last()?, asked)?,
+            None => self.model.logits(b, self.last()?)?,
+        };
+        b.read(&logits).await
+    }
+
+    /// The log-probability of every token of every candidate, each as if it alone followed the
+    /// sequence. One packed pass: the sequence is computed once, and stays as it is.
+    pub async fn score(&self, candidates: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>> {
+        let (b, model) = (&self.backend, &self.model);
+        if candidates.iter().any(Vec::is_empty) {
+            let expected = "at least one token each";
+            return Err(Error::argument("score", "candidates", expected, "an empty candidate"));
+        }
+        let longest = candidates.iter().map(Vec::len).max().unwrap_or(0);
+        let (limit, found) = (self.cache.max_seq_len(), self.tokens.len() + longest);
+        if found > limit {
+            return Err(Error::InputTooLong { what: "the prompt and a candidate", limit, found });
+        }
+        // A token is predicted by the row before it, so first tokens come from the sequence's last
+        // row, and the last token of a candidate needs no row.
+        let firsts: Vec<TokenId> = candidates.iter().map(|c| c[0]).collect();
+        let first = b.gather_rows(self.last()?, &vec![0; firsts.len()])?;
+        let firsts = self.log_probabilities(&first, &firsts).await?;
+
+        let lengths: Vec<usize> = candidates.iter().map(|c| c.len() - 1).collect();
+        let segments = Segments::new(&lengths)?;
+        let ids: Vec<TokenId> = candidates.iter().flat_map(|c| &c[..c.len() - 1]).copied().collect();
+        let targets: Vec<TokenId> = candidates.iter().flat_map(|c| &c[1..]).copied().collect();
+        let positions = segments.positions(self.cache.len() as u32);
+        let rows = Rows { segments: &segments, positions: &positions };
+        let hidden = model.embed(b, &ids)?;
+        let hidden = model.forward(b, hidden, rows, KvUse::Share(&self.cache), None)?;
+        let rest = self.log_probabilities(&hidden, &targets).await?;
+
+        let mut rest = rest.into_iter();
+        Ok(firsts
+            .into_iter()
+            .zip(lengths)
+            .map(|(first, n)| std::iter::once(first).chain(rest.by_ref().take(n)).collect())
+            .collect())
+    }
+
+    /// log softmax(logits)[target] for each row of `hidden`.
+    async fn log_probabilities(
+        &self,
+        hidden: &B::Tensor,
+        targets: &[TokenId],
+    ) -> Result<Vec<f32>> {
+        let b = &self.backend;
+        let mut found = Vec::with_capacity(targets.len());
+        for (chunk, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
+            let first = (chunk * LOGIT_ROWS) as u32;
+            let rows: Vec<u32> = (first..first + targets.len() as u32).collect();
+            let logits = self.model.logits(b, &b.gather_rows(hidden, &rows)?)?;
+            let losses = b.read(&b.cross_entropy(&logits, targets)?).await?;
+            found.extend(losses.into_iter().map(|loss| -loss));
+        }
+        Ok(found)
+    }
+
+    /// Continues the sequence token by token. `on_token` sees each new token as it comes.
+    pub async fn generate(
+        &mut self,
+        sampler: &mut Sampler,
+        stop: &StopRules,
+        mut on_token: impl FnMut(TokenId) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        let mut token_ids = Vec::new();
+        let mut finish_reason = FinishReason::Length;
+        while token_ids.len() < stop.max_new_tokens {
+            let logits = self.model.logits(&self.backend, self.last()?)?;
+            let token = sampler.next(&self.backend, &logits).await?;
+            if stop.stop_token_ids.contains(&token) {
+                finish_reason = FinishReason::Stop;
+                break;
+            }
+            token_ids.push(token);
+            let ends = |end: &&Vec<TokenId>| !end.is_empty() && token_ids.ends_with(end);
+            if let Some(end) = stop.stop_sequences.iter().find(ends) {
+                token_ids.truncate(token_ids.len() - end.len());
+                finish_reason = FinishReason::Stop;
+                break;
+            }
+            if on_token(token).is_break() {
+                finish_reason = FinishReason::Cancelled;
+                break;
+            }
+            // The last token asked for needs no pass of its own.
+            if token_ids.len() == stop.max_new_tokens
+                || self.tokens.len() == self.cache.max_seq_len()
+            {
+                break;
+            }
+            self.append(&[token])?;
+        }
+        Ok(Generated { token_ids, finish_reason })
+    }
+}

@@ -1,0 +1,136 @@
+//! Keys and values of prompt prefixes, kept by blocks of 64 tokens.
+//!
+//! A block is found by the hash of its own tokens and of everything before them, so two prompts
+//! share the blocks of their common beginning and nothing else. Least recently used blocks leave
+//! when the byte budget is passed.
+
+use std::collections::HashMap;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::models::llama::TokenId;
+use crate::nn::KvCache;
+
+/// Tokens of one block.
+pub const BLOCK_TOKENS: usize = 64;
+
+/// The stored blocks of one model. Share it through [`super::SharedPrefixCache`].
+#[derive(Debug)]
+pub struct PrefixCache<B: Backend> {
+    blocks: HashMap<u64, Block<B>>,
+    budget: u64,
+    bytes: u64,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Block<B: Backend> {
+    /// The hash alone may collide; these settle it.
+    parent: u64,
+    tokens: Vec<TokenId>,
+    /// Per layer (k, v), each (64, kv_size).
+    rows: Vec<[B::Tensor; 2]>,
+    bytes: u64,
+    last_used: u64,
+    depth: usize,
+}
+
+/// Hash of the empty prefix.
+const ROOT: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a over the parent's hash and the tokens.
+fn chain(parent: u64, tokens: &[TokenId]) -> u64 {
+    let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
+    parent.to_le_bytes().into_iter().chain(bytes).fold(ROOT, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+impl<B: Backend> PrefixCache<B> {
+    /// An empty cache that keeps at most `budget` bytes of keys and values.
+    pub fn new(budget: u64) -> Self {
+        Self { blocks: HashMap::new(), budget, bytes: 0, clock: 0 }
+    }
+
+    /// Bytes of keys and values held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Blocks held.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// True without any block.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The rows of the longest stored prefix of `tokens`, block by block.
+    pub(super) fn lookup(&mut self, tokens: &[TokenId]) -> Vec<&[[B::Tensor; 2]]> {
+        self.clock += 1;
+        let mut found = Vec::new();
+        let mut parent = ROOT;
+        for tokens in tokens.chunks_exact(BLOCK_TOKENS) {
+            let key = chain(parent, tokens);
+            match self.blocks.get_mut(&key) {
+                Some(block) if block.parent == parent && block.tokens == tokens => {
+                    block.last_used = self.clock;
+                }
+                _ => break,
+            }
+            found.push(key);
+            parent = key;
+        }
+        found.iter().filter_map(|key| self.blocks.get(key)).map(|block| &block.rows[..]).collect()
+    }
+
+    /// Stores the whole blocks of `tokens` that are not there yet, from the rows of `cache`.
+    pub(super) fn insert(
+        &mut self,
+        b: &B,
+        tokens: &[TokenId],
+        cache: &KvCache<B>,
+    ) -> Result<()> {
+        self.clock += 1;
+        let bytes = cache.bytes(BLOCK_TOKENS);
+        let mut parent = ROOT;
+        for (depth, tokens) in tokens.chunks_exact(BLOCK_TOKENS).enumerate() {
+            // A prompt longer than the budget keeps its beginning.
+            if (depth as u64 + 1).saturating_mul(bytes) > self.budget {
+                break;
+            }
+            let key = chain(parent, tokens);
+            if let Some(block) = self.blocks.get_mut(&key) {
+                if block.parent != parent || block.tokens != tokens {
+                    break;
+                }
+                block.last_used = self.clock;
+            } else {
+                let first = depth * BLOCK_TOKENS;
+                let rows = cache.copy_rows(b, first..first + BLOCK_TOKENS)?;
+                let (tokens, last_used) = (tokens.to_vec(), self.clock);
+                let block = Block { parent, tokens, rows, bytes, last_used, depth };
+                self.blocks.insert(key, block);
+                self.bytes += bytes;
+            }
+            parent = key;
+        }
+        self.evict();
+        Ok(())
+    }
+
+    /// Removes blocks, longest unused first and children before their parents, down to the budget.
+    fn evict(&mut self) {
+        while self.bytes > self.budget {
+            let oldest = self
+                .blocks
+                .iter()
+                .min_by_key(|(_, block)| (block.last_used, usize::MAX - block.depth))
+                .map(|(&key, _)| key);
+            let Some(block) = oldest.and_then(|key| self.blocks.remove(&key)) else { return };
+            self.bytes -= block.bytes;
+        }
+    }
+}

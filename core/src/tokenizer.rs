@@ -1,0 +1,86 @@
+//! Floor 6: text to token ids and back, by the `tokenizers` crate behind a check of the file.
+//!
+//! `tokenizers` panics on several malformed files; a file is untrusted, so its structure is
+//! checked first, and on native targets the crate runs inside `catch_unwind`.
+
+mod check;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use check::{MAX_TOKEN_ID, MAX_TOKENIZER_BYTES};
+
+use crate::error::{Error, Result};
+
+/// Longest text that is tokenised, bytes.
+pub const MAX_TEXT_BYTES: usize = 16 << 20;
+
+/// A loaded `tokenizer.json`.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    file: String,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`; `file` names it in errors. The file's own truncation and padding
+    /// are ignored: both would change a prompt without a word.
+    pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
+        check::structure(file, bytes)?;
+        let invalid = |found: String| Error::file(file, "tokenizer", "a loadable file", found);
+        let mut inner = caught(|| tokenizers::Tokenizer::from_bytes(bytes))
+            .map_err(&invalid)?
+            .map_err(|error| invalid(error.to_string()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { inner, file: file.to_string() })
+    }
+
+    /// `Err` unless every id is below the rows of a model's embedding table.
+    pub fn check_vocab_size(&self, vocab_size: usize) -> Result<()> {
+        let vocabulary = self.inner.get_vocab(true);
+        match vocabulary.into_iter().find(|(_, id)| *id as usize >= vocab_size) {
+            None => Ok(()),
+            Some((token, id)) => {
+                let expected = format!("an id below vocab_size {vocab_size}");
+                Err(Error::file(&self.file, format!("token `{token}`"), expected, id))
+            }
+        }
+    }
+
+    /// The ids of `text`, with the special tokens of the file's post-processor if asked for.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        if text.len() > MAX_TEXT_BYTES {
+            let (limit, found) = (MAX_TEXT_BYTES as u64, text.len() as u64);
+            return Err(Error::Limit { what: "tokenizer: bytes of the text".into(), limit, found });
+        }
+        let encoding = caught(|| self.inner.encode_fast(text, add_special_tokens));
+        let encoding = self.ours(encoding)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`; an unknown id is an error.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| self.inner.id_to_token(id).is_none()) {
+            return Err(Error::argument("decode", "ids", "ids of the vocabulary", id));
+        }
+        self.ours(caught(|| self.inner.decode(ids, skip_special_tokens)))
+    }
+
+    /// The id of a whole token.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    fn ours<T>(&self, result: Result<tokenizers::Result<T>, String>) -> Result<T> {
+        let invalid = |found| Error::file(&self.file, "tokenizer", "a working tokenizer", found);
+        result.map_err(invalid)?.map_err(|error| invalid(error.to_string()))
+    }
+}
+
+/// Runs the crate's code; a panic becomes its message. On wasm a panic still ends the instance.
+fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or("a panic".into())
+    })
+}

@@ -1,0 +1,243 @@
+//! Bundles as folders and as bytes inside the program.
+//!
+//! Nothing of a bundle is used before its size and sha256 have been compared with the manifest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use tributary_core::backend::Backend;
+use tributary_core::models::sasrec::SasRecConfig;
+use tributary_core::recommend::{
+    BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Catalogue, Component,
+    SequenceRecommender,
+};
+use tributary_core::weights::{Checkpoint, Weights};
+use tributary_core::{Error, Result};
+
+use crate::data::CATALOGUE_FILE;
+
+/// Component, file: what a SASRec folder holds. The catalogue may be missing.
+const SASREC_FILES: [(&str, &str); 3] =
+    [("config", "config.json"), ("model", "model.safetensors"), ("catalogue", CATALOGUE_FILE)];
+
+/// A bundle whose files are verified and in memory.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// What it says of itself.
+    pub manifest: BundleManifest,
+    files: BTreeMap<String, Bytes>,
+}
+
+/// What a new bundle says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct BundleText {
+    /// Which recommender reads it, such as `sasrec`.
+    pub recommender: String,
+    /// Under which terms it may be used.
+    pub licence: String,
+    /// Where it came from: data, command, version.
+    pub provenance: String,
+    /// What was measured with it, by metric, and over what.
+    pub quality: BTreeMap<String, serde_json::Value>,
+}
+
+impl Bundle {
+    /// Reads and verifies the bundle in `folder`.
+    ///
+    /// # Errors
+    /// No readable manifest; a file that is missing, a symbolic link, or not the file the manifest
+    /// was written for.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let manifest = read_file(folder, BUNDLE_FILE, None)?;
+        Self::assemble(&manifest, |file| read_file(folder, &file.name, Some(file.bytes)))
+    }
+
+    /// A SASRec folder that is no bundle yet: `config.json`, `model.safetensors` and, if there is one,
+    /// `catalogue.jsonl`. There is nothing to verify against; the manifest is what it would be.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn from_model(folder: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        for (component, name) in SASREC_FILES {
+            if component != "catalogue" || folder.join(name).is_file() {
+                files.push((component, name, read_file(folder, name, None)?));
+            }
+        }
+        let text = BundleText { recommender: "sasrec".into(), ..BundleText::default() };
+        let manifest = manifest(&files, text)?;
+        let files = files.into_iter().map(|(_, name, bytes)| (name.into(), bytes)).collect();
+        Ok(Self { manifest, files })
+    }
+
+    /// [`Bundle::read`] for a folder with a manifest, else [`Bundle::from_model`].
+    ///
+    /// # Errors
+    /// As these two.
+    pub fn open(folder: &Path) -> Result<Self> {
+        match folder.join(BUNDLE_FILE).exists() {
+            true => Self::read(folder),
+            false => Self::from_model(folder),
+        }
+    }
+
+    /// The bundle's sequence recommender on `backend`.
+    ///
+    /// # Errors
+    /// Another kind of recommender; a configuration, checkpoint or catalogue that does not fit.
+    pub fn sequence_recommender<B: Backend>(&self, backend: &B) -> Result<SequenceRecommender<B>> {
+        if self.manifest.recommender != "sasrec" {
+            return Err(Error::Unsupported {
+                file: BUNDLE_FILE.into(),
+                field: "recommender".into(),
+                found: self.manifest.recommender.clone(),
+                supported: "sasrec".into(),
+            });
+        }
+        let (name, text) = self.single("config")?;
+        let text = std::str::from_utf8(&text)
+            .map_err(|e| Error::file(name, "content", "UTF-8 text", e))?;
+        let config = SasRecConfig::parse(name, text)?;
+        let (name, bytes) = self.single("model")?;
+        let checkpoint = Checkpoint::from_bytes(name, bytes)?;
+        let weights = Weights::new(backend, &checkpoint);
+        let recommender = SequenceRecommender::load(&weights, config, self.catalogue()?)?;
+        let unused = weights.unused();
+        if !unused.is_empty() {
+            tracing::warn!(file = name, ?unused, "tensors that the model does not use");
+        }
+        Ok(recommender)
+    }
+
+    /// Verifies a bundle whose files are in the program: `(name, bytes)` each, the manifest among
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`Bundle::read`].
+    pub fn embedded(files: &[(&str, &'static [u8])]) -> Result<Self> {
+        let find = |name: &str| {
+            let file = files.iter().find(|(known, _)| *known == name);
+            let missing = || Error::file(name, "file", "a file of the embedded bundle", "none");
+            file.map(|(_, bytes)| Bytes::from_static(bytes)).ok_or_else(missing)
+        };
+        Self::assemble(&find(BUNDLE_FILE)?, |file| find(&file.name))
+    }
+
+    fn assemble(manifest: &[u8], get: impl Fn(&BundleFile) -> Result<Bytes>) -> Result<Self> {
+        let manifest = BundleManifest::parse(BUNDLE_FILE, manifest)?;
+        let mut files = BTreeMap::new();
+        for file in manifest.components.iter().flat_map(|component| &component.files) {
+            let bytes = get(file)?;
+            file.verify(&bytes)?;
+            files.insert(file.name.clone(), bytes);
+        }
+        Ok(Self { manifest, files })
+    }
+
+    /// Name and bytes of each file of a component, in order.
+    ///
+    /// # Errors
+    /// There is no such component.
+    pub fn component(&self, name: &str) -> Result<Vec<(&str, Bytes)>> {
+        let files = self.manifest.component(name)?;
+        files.iter().map(|file| Ok((file.name.as_str(), self.file(&file.name)?))).collect()
+    }
+
+    /// The bytes of a component of one file.
+    ///
+    /// # Errors
+    /// There is no such component, or it has several files.
+    pub fn single(&self, name: &str) -> Result<(&str, Bytes)> {
+        let mut files = self.component(name)?;
+        match (files.pop(), files.len()) {
+            (Some(only), 0) => Ok(only),
+            (_, others) => {
+                let field = format!("component {name}");
+                Err(Error::file(BUNDLE_FILE, field, "one file", others + 1))
+            }
+        }
+    }
+
+    /// The catalogue, if the bundle has one.
+    ///
+    /// # Errors
+    /// A catalogue file that is not one.
+    pub fn catalogue(&self) -> Result<Option<Catalogue>> {
+        if !self.manifest.components.iter().any(|component| component.name == "catalogue") {
+            return Ok(None);
+        }
+        let (name, bytes) = self.single("catalogue")?;
+        Catalogue::from_jsonl(name, &bytes).map(Some)
+    }
+
+    fn file(&self, name: &str) -> Result<Bytes> {
+        let bytes = self.files.get(name).cloned();
+        bytes.ok_or_else(|| Error::Internal(format!("bundle file {name} was not kept")))
+    }
+}
+
+/// Makes `folder` a bundle: `config.json` and `model.safetensors` are copied from `model`, the
+/// catalogue is written, and the manifest lists all three. Other files of `folder` stay.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn write_bundle(
+    folder: &Path,
+    model: &Path,
+    catalogue: &Catalogue,
+    text: BundleText,
+) -> Result<BundleManifest> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
+    let catalogue = Bytes::from(catalogue.to_jsonl()?);
+    let mut files = Vec::new();
+    for (component, name) in SASREC_FILES {
+        let bytes = match component {
+            "catalogue" => catalogue.clone(),
+            _ => read_file(model, name, None)?,
+        };
+        write_file(folder, name, &bytes)?;
+        files.push((component, name, bytes));
+    }
+    let manifest = manifest(&files, text)?;
+    // Last, so that a folder half written is no bundle.
+    write_file(folder, BUNDLE_FILE, manifest.to_json()?.as_bytes())?;
+    Ok(manifest)
+}
+
+/// The manifest of these files: (component, name, bytes).
+fn manifest(files: &[(&str, &str, Bytes)], text: BundleText) -> Result<BundleManifest> {
+    let mut components = Vec::new();
+    for (component, name, bytes) in files {
+        let files = vec![BundleFile::new(name, bytes)?];
+        components.push(Component { name: component.to_string(), files });
+    }
+    let BundleText { recommender, licence, provenance, quality } = text;
+    let format_version = BUNDLE_FORMAT_VERSION;
+    Ok(BundleManifest { format_version, recommender, components, licence, provenance, quality })
+}
+
+/// A file of `folder` itself: never a link, which could lead out of it, and never larger than the
+/// manifest says.
+fn read_file(folder: &Path, name: &str, bytes: Option<u64>) -> Result<Bytes> {
+    let path = folder.join(name);
+    let io = |e| Error::io(path.display(), e);
+    let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(Error::file(name, "kind", "a plain file", "a link or a folder"));
+    }
+    if let Some(expected) = bytes.filter(|&expected| expected != metadata.len()) {
+        let expected = format!("{expected} bytes");
+        return Err(Error::file(name, "size", expected, metadata.len()));
+    }
+    Ok(std::fs::read(&path).map_err(io)?.into())
+}
+
+fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = folder.join(name);
+    // Writing a file onto itself, when model and bundle are one folder, would be a pointless risk.
+    if std::fs::read(&path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    std::fs::write(&path, bytes).map_err(|e| Error::io(path.display(), e))
+}

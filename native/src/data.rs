@@ -1,0 +1,300 @@
+//! Data sets: interaction files in the forms the field uses -> users' sequences over a catalogue.
+//!
+//! | form | recognised by |
+//! |---|---|
+//! | RecBole atomic files | `.inter`, or a first line of `name:type` columns; a `.item` file beside it |
+//! | CSV, TSV with a header | `.csv`, `.tsv`, or a first line with commas or tabs |
+//! | sequences | a first line `user items [timestamps]`, tab-separated lists |
+//! | JSON lines of interactions | `.jsonl`, rows `{"user", "item", "behaviour", "time"}` |
+//! | LLaRA's windows | `.jsonl`, rows `{"seq", "len_seq", "next"}` |
+//! | ICLRec's text | `user item item ...`, whitespace-separated, no header |
+//!
+//! A folder is the one data file it holds. A `catalogue.jsonl` in the same folder gives items their
+//! titles; it may list more items than the interactions name. Files are UTF-8, with or without a
+//! byte order mark, lines end in LF or CRLF, and a file has at most 4 GiB.
+
+mod atomic;
+mod detect;
+mod json_lines;
+mod lists;
+mod shop;
+mod table;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+pub use shop::{PreparedShop, prepare_shop};
+
+use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, first_occurrences};
+use tributary_core::{Error, Result};
+
+/// The name of the catalogue file beside a data file.
+pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
+
+/// Interactions of many users with the items of one catalogue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// The file it came from, without folder.
+    pub name: String,
+    /// All items; those without a line of their own have an id and nothing else.
+    pub catalogue: Catalogue,
+    /// The kinds of interaction, in order of first appearance; empty when the file names none.
+    pub behaviours: Vec<String>,
+    /// Users in order of first appearance.
+    pub users: Vec<UserSequence>,
+    /// How test and validation targets are found.
+    pub split: SplitRule,
+}
+
+/// One user's interactions, oldest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserSequence {
+    /// The file's own name of the user.
+    pub user: String,
+    /// Indices into the catalogue.
+    pub items: Vec<ItemIndex>,
+    /// Indices into [`Dataset::behaviours`], one per item; empty when there are none.
+    pub behaviours: Vec<u16>,
+    /// When, one per item, in the file's unit; empty when the file has no times.
+    pub times: Vec<f64>,
+}
+
+/// How a data set is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitRule {
+    /// A user's last item is for testing, the second last for validation, the rest for training.
+    /// Users with fewer than 3 interactions are for training only.
+    LeaveOneOut,
+    /// Somebody split already: each sequence is one case, its last item the target, whichever part
+    /// is asked for.
+    Given,
+}
+
+/// Which targets to evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Validation.
+    Valid,
+    /// Test.
+    Test,
+}
+
+impl Split {
+    /// By its name on the command line: `valid` or `test`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "valid" => Some(Self::Valid),
+            "test" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+/// One question to a recommender: what comes after `history`?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case<'a> {
+    /// Index into [`Dataset::users`].
+    pub user: usize,
+    /// Items before the target, oldest first; never empty.
+    pub history: &'a [ItemIndex],
+    /// The item that came.
+    pub target: ItemIndex,
+}
+
+impl Dataset {
+    /// Reads a file or the one data file of a folder.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a form that is not recognised; a malformed line, by file and
+    /// line number.
+    pub fn read(path: &Path) -> Result<Self> {
+        detect::read(path)
+    }
+
+    /// The targets of one part of the split.
+    pub fn cases<'a>(&'a self, split: Split) -> Vec<Case<'a>> {
+        let held_out = match (self.split, split) {
+            (SplitRule::Given, _) | (SplitRule::LeaveOneOut, Split::Test) => 1,
+            (SplitRule::LeaveOneOut, Split::Valid) => 2,
+        };
+        let shortest = match self.split {
+            SplitRule::LeaveOneOut => 3,
+            SplitRule::Given => 2,
+        };
+        let case = |(user, sequence): (usize, &'a UserSequence)| -> Option<Case<'a>> {
+            let items = &sequence.items;
+            let place = items.len().checked_sub(held_out).filter(|_| items.len() >= shortest)?;
+            Some(Case { user, history: &items[..place], target: items[place] })
+        };
+        self.users.iter().enumerate().filter_map(case).collect()
+    }
+
+    /// What may be trained on, one sequence per user: without validation and test items when the
+    /// split is by [`SplitRule::LeaveOneOut`].
+    pub fn training<'a>(&'a self) -> Vec<&'a [ItemIndex]> {
+        let training = |sequence: &'a UserSequence| {
+            let held_out = match self.split {
+                SplitRule::LeaveOneOut if sequence.items.len() >= 3 => 2,
+                _ => 0,
+            };
+            &sequence.items[..sequence.items.len() - held_out]
+        };
+        self.users.iter().map(training).collect()
+    }
+
+    /// How often each item occurs in [`Dataset::training`], in catalogue order.
+    pub fn popularity(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.catalogue.len()];
+        for &item in self.training().into_iter().flatten() {
+            counts[item as usize] += 1;
+        }
+        counts
+    }
+
+    /// All interactions of all users.
+    pub fn interactions(&self) -> usize {
+        self.users.iter().map(|user| user.items.len()).sum()
+    }
+
+    /// The same data with each user's first interaction per item only: the task of the next *new*
+    /// item, where view, cart and buy of one item are one step.
+    #[must_use]
+    pub fn without_repeats(&self) -> Self {
+        let mut data = self.clone();
+        for user in &mut data.users {
+            if first_occurrences(&user.items).len() == user.items.len() {
+                continue;
+            }
+            let mut seen = HashSet::new();
+            let keep: Vec<bool> = user.items.iter().map(|&item| seen.insert(item)).collect();
+            retain(&mut user.items, &keep);
+            retain(&mut user.behaviours, &keep);
+            retain(&mut user.times, &keep);
+        }
+        data
+    }
+}
+
+/// Keeps the elements whose flag is set; an empty list, for "not known", stays empty.
+fn retain<T>(list: &mut Vec<T>, keep: &[bool]) {
+    let mut flags = keep.iter();
+    list.retain(|_| flags.next().copied().unwrap_or(false));
+}
+
+/// One interaction as a reader finds it.
+struct Row<'a> {
+    user: &'a str,
+    item: &'a str,
+    behaviour: Option<&'a str>,
+    time: Option<f64>,
+}
+
+/// Collects rows into a [`Dataset`]; every reader ends here.
+struct Builder {
+    file: String,
+    catalogue: Catalogue,
+    behaviours: Vec<String>,
+    users: Vec<UserSequence>,
+    user_index: HashMap<String, usize>,
+    split: SplitRule,
+}
+
+impl Builder {
+    fn new(file: &str, catalogue: Catalogue) -> Self {
+        Self {
+            file: file.into(),
+            catalogue,
+            behaviours: Vec::new(),
+            users: Vec::new(),
+            user_index: HashMap::new(),
+            split: SplitRule::LeaveOneOut,
+        }
+    }
+
+    fn item(&mut self, id: &str) -> Result<ItemIndex> {
+        let key = ItemId::from(id);
+        if let Some(index) = self.catalogue.index_of(&key) {
+            return Ok(index);
+        }
+        let index = self.catalogue.push(CatalogueItem::new(key))?;
+        index.ok_or_else(|| Error::Internal(format!("item {id} is both known and unknown")))
+    }
+
+    fn user(&mut self, name: &str) -> usize {
+        if let Some(&index) = self.user_index.get(name) {
+            return index;
+        }
+        let index = self.users.len();
+        self.user_index.insert(name.into(), index);
+        self.users.push(UserSequence { user: name.into(), ..UserSequence::default() });
+        index
+    }
+
+    /// Adds the row of this line. Either all rows of a file have a time, or none; so with
+    /// behaviours.
+    fn push(&mut self, line: u64, row: Row<'_>) -> Result<()> {
+        for (name, value) in [("user", row.user), ("item", row.item)] {
+            if value.is_empty() {
+                return Err(self.error(line, format!("a value for the {name}"), "nothing"));
+            }
+        }
+        let behaviour = row.behaviour.map(|name| self.behaviour(line, name)).transpose()?;
+        let item = self.item(row.item)?;
+        let user = self.user(row.user);
+        let sequence = &mut self.users[user];
+        sequence.items.push(item);
+        sequence.behaviours.extend(behaviour);
+        sequence.times.extend(row.time);
+        let n = sequence.items.len();
+        if [sequence.behaviours.len(), sequence.times.len()].iter().any(|&len| len != 0 && len != n)
+        {
+            let expected = "time and behaviour as in the user's other lines";
+            return Err(self.error(line, expected, "one more or one less"));
+        }
+        Ok(())
+    }
+
+    fn behaviour(&mut self, line: u64, name: &str) -> Result<u16> {
+        let index = self.behaviours.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.behaviours.push(name.into());
+            self.behaviours.len() - 1
+        });
+        u16::try_from(index)
+            .map_err(|_| self.error(line, "at most 65536 kinds of behaviour", "one more"))
+    }
+
+    fn error(&self, line: u64, expected: impl ToString, found: impl ToString) -> Error {
+        Error::file(&self.file, format!("line {line}"), expected, found)
+    }
+
+    /// Orders each user's interactions by time; ties keep the file's order.
+    fn finish(mut self) -> Result<Dataset> {
+        if self.users.is_empty() {
+            return Err(Error::file(&self.file, "lines", "at least one interaction", "none"));
+        }
+        for user in &mut self.users {
+            if user.times.is_sorted() {
+                continue;
+            }
+            let mut order: Vec<usize> = (0..user.times.len()).collect();
+            order.sort_by(|&a, &b| user.times[a].total_cmp(&user.times[b]));
+            user.items = order.iter().map(|&i| user.items[i]).collect();
+            if !user.behaviours.is_empty() {
+                user.behaviours = order.iter().map(|&i| user.behaviours[i]).collect();
+            }
+            user.times = order.iter().map(|&i| user.times[i]).collect();
+        }
+        Ok(Dataset {
+            name: self.file,
+            catalogue: self.catalogue,
+            behaviours: self.behaviours,
+            users: self.users,
+            split: self.split,
+        })
+    }
+}
+
+/// A finite number of a text file.
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|value: &f64| value.is_finite())
+}

@@ -1,0 +1,23 @@
+//! Training: the burn backend gives gradients through the unchanged model files, the trainer turns
+//! them into weights that every backend loads.
+
+pub mod burn_backend;
+mod checkpoint;
+mod config;
+mod curve;
+mod optimizer;
+mod progress;
+mod random;
+mod sasrec;
+mod schedule;
+mod trainer;
+
+pub use checkpoint::{Best, CHECKPOINT, RunState};
+pub use config::{FitConfig, TrainingConfig, parse, read};
+pub use curve::CurvePoint;
+pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use progress::{Event, bar};
+pub use sasrec::{DataConfig, ModelConfig, ModelKind, TrainConfig, run};
+pub use schedule::{Decay, Schedule};
+pub use toml::Table;
+pub use trainer::{FitOptions, Losses, Objective, Stopped, TrainReport, WEIGHTS, fit};

@@ -1,0 +1,151 @@
+//! The part of a training configuration that every model shares, and how TOML is read and compared.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+use tributary_core::{Error, Result};
+
+use super::burn_backend::BurnDevice;
+use super::optimizer::OptimizerConfig;
+use super::schedule::Schedule;
+
+/// `[training]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// Examples per step.
+    pub batch_size: usize,
+    /// Passes over the examples.
+    pub epochs: u64,
+    /// Steps between validations; 0: at the end of every epoch.
+    pub eval_every: u64,
+    /// Validations without a new best after which training stops; 0: never.
+    pub patience: u64,
+    /// Steps between checkpoints, besides those at the end of every epoch; 0: only those.
+    pub checkpoint_every: u64,
+    /// Steps that one point of the training curve covers.
+    pub log_every: u64,
+    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on.
+    pub metric: String,
+    /// Of the initial weights, the order of examples and dropout.
+    pub seed: u32,
+    /// `cpu`, `gpu` or `cuda`.
+    pub device: BurnDevice,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 128,
+            epochs: 50,
+            eval_every: 0,
+            patience: 10,
+            checkpoint_every: 1000,
+            log_every: 20,
+            metric: "ndcg@10".into(),
+            seed: 42,
+            device: BurnDevice::Cpu,
+        }
+    }
+}
+
+/// What the trainer needs of a configuration, whatever the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FitConfig {
+    /// `[training]`.
+    pub training: TrainingConfig,
+    /// `[optimizer]`.
+    pub optimizer: OptimizerConfig,
+    /// `[schedule]`.
+    pub schedule: Schedule,
+}
+
+impl FitConfig {
+    /// `Err` names the first key whose value makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let Self { training, optimizer, schedule } = self;
+        let finite = |x: f64| x.is_finite() && x >= 0.0;
+        let [beta1, beta2] = optimizer.betas;
+        let betas = (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2);
+        let positive = "at least 1";
+        let rules = [
+            (training.batch_size > 0, "training.batch_size", positive),
+            (training.epochs > 0, "training.epochs", positive),
+            (training.log_every > 0, "training.log_every", positive),
+            (finite(optimizer.learning_rate), "optimizer.learning_rate", "finite, not negative"),
+            (finite(optimizer.weight_decay), "optimizer.weight_decay", "finite, not negative"),
+            (finite(optimizer.max_grad_norm), "optimizer.max_grad_norm", "finite, not negative"),
+            (finite(optimizer.eps) && optimizer.eps > 0.0, "optimizer.eps", "finite, above 0"),
+            (betas, "optimizer.betas", "two numbers, at least 0 and below 1"),
+            (
+                finite(schedule.min_learning_rate)
+                    && schedule.min_learning_rate <= optimizer.learning_rate,
+                "schedule.min_learning_rate",
+                "not negative, at most optimizer.learning_rate",
+            ),
+        ];
+        match rules.iter().find(|(holds, ..)| !holds) {
+            None => Ok(()),
+            Some((_, key, expected)) => {
+                let table = table(self)?;
+                let found = key
+                    .split('.')
+                    .try_fold(&Value::Table(table), |at, part| at.get(part))
+                    .map_or_else(|| "nothing".into(), Value::to_string);
+                Err(Error::file("configuration", key, expected, found))
+            }
+        }
+    }
+}
+
+/// A configuration from TOML. Unknown keys are refused; `file` is named in errors.
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let field = match error.span() {
+            Some(span) => {
+                let line = 1 + text.bytes().take(span.start).filter(|&b| b == b'\n').count();
+                format!("line {line}")
+            }
+            None => "configuration".into(),
+        };
+        Error::file(
+            file,
+            field,
+            "a key this version knows and a value of its type",
+            error.message(),
+        )
+    })
+}
+
+/// [`parse`] of a file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))?;
+    parse(&file_name(path), &text)
+}
+
+/// The last part of a path, for errors.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A configuration as a table, defaults filled in.
+pub(super) fn table<T: Serialize>(config: &T) -> Result<Table> {
+    Table::try_from(config).map_err(|e| Error::Internal(format!("configuration: {e}")))
+}
+
+/// The first key, with its path, in which two tables differ, and both values.
+pub(super) fn difference(a: &Table, b: &Table) -> Option<(String, String, String)> {
+    let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let text = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
+    keys.into_iter().find_map(|key| match (a.get(key), b.get(key)) {
+        (Some(Value::Table(a)), Some(Value::Table(b))) => {
+            let (inner, a, b) = difference(a, b)?;
+            Some((format!("{key}.{inner}"), a, b))
+        }
+        (a, b) if a == b => None,
+        (a, b) => Some((key.clone(), text(a), text(b))),
+    })
+}

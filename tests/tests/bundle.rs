@@ -1,0 +1,135 @@
+//! Bundles: the same answers wherever the files come from, and no file that is not the measured one.
+
+use tributary::bundle::{Bundle, BundleText, write_bundle};
+use tributary_core::ErrorKind;
+use tributary_core::backend::cpu::Cpu;
+use tributary_core::recommend::{BundleFile, BundleManifest, Request};
+use tributary_core::weights::NamedTensor;
+use tributary_tests::folder::Folder;
+use tributary_tests::tiny_sasrec::{catalogue, config, history, ids_of, save};
+
+/// A bundle folder of a tiny model, with its recommender's answer to one request.
+fn bundle(folder: &Folder) -> (BundleManifest, Vec<String>) {
+    let config = config(6);
+    let (h, i, n) = (config.hidden_size, config.intermediate_size, config.num_items);
+    let mut tensors = Vec::new();
+    let mut add = |name: String, shape: &[usize]| {
+        let len: usize = shape.iter().product();
+        let values: Vec<f32> =
+            (0..len).map(|x| ((x * 37 + name.len() * 11) % 23) as f32 / 23.0 - 0.4).collect();
+        tensors.push(NamedTensor::f32(name, shape, &values));
+    };
+    add("item_embeddings.weight".into(), &[n, h]);
+    add("position_embeddings.weight".into(), &[config.max_seq_len, h]);
+    let layer = "item_encoder.layer.0";
+    for name in ["query", "key", "value", "dense"] {
+        add(format!("{layer}.attention.{name}.weight"), &[h, h]);
+        add(format!("{layer}.attention.{name}.bias"), &[h]);
+    }
+    for norm in [
+        "LayerNorm".into(),
+        format!("{layer}.attention.LayerNorm"),
+        format!("{layer}.intermediate.LayerNorm"),
+    ] {
+        add(format!("{norm}.weight"), &[h]);
+        add(format!("{norm}.bias"), &[h]);
+    }
+    add(format!("{layer}.intermediate.dense_1.weight"), &[i, h]);
+    add(format!("{layer}.intermediate.dense_1.bias"), &[i]);
+    add(format!("{layer}.intermediate.dense_2.weight"), &[h, i]);
+    add(format!("{layer}.intermediate.dense_2.bias"), &[h]);
+    folder.write("config.json", config.to_json());
+    folder.write("model.safetensors", save(&tensors));
+    let text = BundleText {
+        recommender: "sasrec".into(),
+        licence: "CC0".into(),
+        provenance: "a test".into(),
+        quality: [("hit_rate@10".to_string(), 0.5.into())].into(),
+    };
+    let manifest = write_bundle(folder.path(), folder.path(), &catalogue(6), text).unwrap();
+    (manifest, answers(&Bundle::read(folder.path()).unwrap()))
+}
+
+fn answers(bundle: &Bundle) -> Vec<String> {
+    let model = bundle.sequence_recommender(&Cpu::new()).unwrap();
+    ids_of(&model, Request { history: history(&["i4", "i2"]), ..Request::default() })
+}
+
+#[test]
+fn a_bundle_answers_the_same_from_a_folder_and_from_the_program() {
+    let folder = Folder::new("bundle");
+    let (manifest, expected) = bundle(&folder);
+    assert_eq!(expected.len(), 4);
+    let read = Bundle::open(folder.path()).unwrap();
+    assert_eq!(read.manifest, manifest);
+    assert_eq!(read.manifest.quality["hit_rate@10"], 0.5);
+    let file = |name: &str| -> &'static [u8] {
+        Box::leak(std::fs::read(folder.path().join(name)).unwrap().into_boxed_slice())
+    };
+    let names = ["bundle.json", "config.json", "model.safetensors", "catalogue.jsonl"];
+    let embedded = Bundle::embedded(&names.map(|name| (name, file(name)))).unwrap();
+    assert_eq!(answers(&embedded), expected);
+    assert!(Bundle::embedded(&[("bundle.json", file("bundle.json"))]).is_err());
+    // Without its manifest it is a model folder.
+    std::fs::remove_file(folder.path().join("bundle.json")).unwrap();
+    assert_eq!(answers(&Bundle::open(folder.path()).unwrap()), expected);
+}
+
+#[test]
+fn a_changed_byte_is_found_and_both_hashes_are_named() {
+    let folder = Folder::new("tampered");
+    let (manifest, _) = bundle(&folder);
+    for component in &manifest.components {
+        let BundleFile { name, sha256, .. } = &component.files[0];
+        let path = folder.path().join(name);
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        let error = Bundle::read(folder.path()).unwrap_err().to_string();
+        let found = BundleFile::new(name, &bad).unwrap().sha256;
+        assert!(error.contains(name) && error.contains(sha256), "{error}");
+        assert!(error.contains(&found), "{error}");
+        std::fs::write(&path, &good[1..]).unwrap();
+        let error = Bundle::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("bytes"), "{error}");
+        std::fs::write(&path, &good).unwrap();
+    }
+    assert!(Bundle::read(folder.path()).is_ok());
+}
+
+#[test]
+fn a_manifest_cannot_name_what_is_not_in_its_folder() {
+    let folder = Folder::new("manifest");
+    let (manifest, _) = bundle(&folder);
+    let parse = |manifest: &BundleManifest| {
+        BundleManifest::parse("bundle.json", manifest.to_json().unwrap().as_bytes())
+    };
+    assert_eq!(parse(&manifest).unwrap(), manifest);
+    for name in ["../config.json", "/etc/passwd", "a\\b", "", ".", "..", "a/b", "c:d", "a\0b"] {
+        let mut bad = manifest.clone();
+        bad.components[0].files[0].name = name.into();
+        let error = parse(&bad).unwrap_err().to_string();
+        assert!(error.contains("files.name"), "{name:?}: {error}");
+    }
+    let mut bad = manifest.clone();
+    bad.components[0].files[0].sha256 = "12".into();
+    assert!(parse(&bad).unwrap_err().to_string().contains("64"));
+    let mut bad = manifest.clone();
+    bad.components.push(manifest.components[0].clone());
+    assert!(parse(&bad).unwrap_err().to_string().contains("each file once"));
+    let newer =
+        manifest.to_json().unwrap().replace("\"format_version\": 1", "\"format_version\": 2");
+    let error = BundleManifest::parse("bundle.json", newer.as_bytes()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedModel);
+    assert!(manifest.component("tower").unwrap_err().to_string().contains("config, model"));
+    assert!(BundleManifest::parse("bundle.json", &vec![b' '; 2 << 20]).is_err());
+    #[cfg(unix)]
+    {
+        let path = folder.path().join("config.json");
+        std::fs::rename(&path, folder.path().join("elsewhere.json")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere.json"), &path).unwrap();
+        let error = Bundle::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("a plain file"), "{error}");
+    }
+}
