@@ -12,9 +12,9 @@ use tributary_core::weights::{
     Adapter, Checkpoint, ConfigReader, MAX_CONFIG_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES,
     MAX_TENSORS, Storage, Weights,
 };
-use tributary_tests::files::{
-    TestFolder, assert_refused, f32_bytes, fixtures, safetensors, spread, with_header,
-};
+use tributary_tests::files::{assert_refused, f32_bytes, fixtures, safetensors, with_header};
+use tributary_tests::folder::Folder;
+use tributary_tests::uniform;
 
 const FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -183,13 +183,13 @@ fn b3_tensors_that_do_not_fit_are_named() {
 
 fn shard(names: &[&str]) -> Vec<u8> {
     let tensors: Vec<_> =
-        names.iter().map(|n| (*n, Dtype::F32, &[2usize][..], f32_bytes(&spread(3, 2)))).collect();
+        names.iter().map(|n| (*n, Dtype::F32, &[2usize][..], f32_bytes(&uniform(3, 2)))).collect();
     safetensors(&tensors, &[])
 }
 
 #[test]
 fn b4_an_index_names_files_of_its_folder_only() {
-    let outside = TestFolder::new();
+    let outside = Folder::new("bad-files-1");
     let target = outside.write("outside.safetensors", shard(&["a"]));
     let absolute = target.to_str().unwrap();
     let name = |file: &str| {
@@ -209,7 +209,7 @@ fn b4_an_index_names_files_of_its_folder_only() {
         "line\nbreak",
     ];
     for bad in bad_names {
-        let folder = TestFolder::new();
+        let folder = Folder::new("bad-files-2");
         folder.write(INDEX, name(bad));
         let result = files::open_checkpoint(folder.path());
         assert_refused(bad, result, &[INDEX, "weight_map `a`", "same folder"]);
@@ -239,7 +239,7 @@ fn b4_an_index_names_files_of_its_folder_only() {
         ("a folder as shard", name("folder.safetensors"), &["regular file"]),
     ];
     for (case, json, words) in cases {
-        let folder = TestFolder::new();
+        let folder = Folder::new("bad-files-3");
         folder.write(INDEX, json);
         folder.write("1.safetensors", shard(&["a"]));
         folder.write("2.safetensors", shard(&["a", "b"]));
@@ -252,26 +252,26 @@ fn b4_an_index_names_files_of_its_folder_only() {
 #[test]
 fn b4_links_stay_in_the_folder_or_in_the_hub_cache() {
     use std::os::unix::fs::symlink;
-    let outside = TestFolder::new();
+    let outside = Folder::new("bad-files-4");
     let target = outside.write("weights", shard(&["a"]));
     let index = r#"{"weight_map":{"a":"1.safetensors"}}"#;
 
-    let folder = TestFolder::new();
+    let folder = Folder::new("bad-files-5");
     folder.write(INDEX, index);
     symlink(&target, folder.path().join("1.safetensors")).unwrap();
     assert_refused("outside", files::open_checkpoint(folder.path()), &["1.safetensors", "leaves"]);
 
-    let folder = TestFolder::new();
+    let folder = Folder::new("bad-files-6");
     symlink(&target, folder.path().join(FILE)).unwrap();
     assert_refused("one file", files::open_checkpoint(folder.path()), &[FILE, "leaves"]);
 
-    let folder = TestFolder::new();
+    let folder = Folder::new("bad-files-7");
     folder.write(INDEX, index);
     folder.write("real", shard(&["a"]));
     symlink("real", folder.path().join("1.safetensors")).unwrap();
     assert!(files::open_checkpoint(folder.path()).is_ok(), "a link inside");
 
-    let repository = TestFolder::new();
+    let repository = Folder::new("bad-files-8");
     let snapshot = repository.path().join("snapshots/abc");
     std::fs::create_dir_all(&snapshot).unwrap();
     std::fs::create_dir(repository.path().join("blobs")).unwrap();
@@ -321,7 +321,7 @@ fn b5_configurations_are_read_with_ranges() {
     }
     let big = " ".repeat(MAX_CONFIG_BYTES + 1);
     assert_refused("big", read(&big).map(drop), &["config.json", "bytes", "limit"]);
-    let folder = TestFolder::new();
+    let folder = Folder::new("bad-files-9");
     folder.write("config.json", big);
     assert_refused("big file", files::open_model(folder.path()), &["config.json", "limit"]);
     folder.write("config.json", b"\xff\xfe");
