@@ -7,7 +7,8 @@ use tributary::files;
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::weights::{Adapter, Checkpoint, Weights, merge};
-use tributary_tests::files::{assert_refused, f32_bytes, fixtures, safetensors, spread};
+use tributary_tests::files::{assert_refused, f32_bytes, fixtures, safetensors};
+use tributary_tests::uniform;
 
 /// Modules of a small model: (name, out, in).
 const MODULES: [(&str, usize, usize); 6] = [
@@ -25,7 +26,7 @@ fn base() -> Checkpoint {
     let mut tensors: Vec<_> = names
         .iter()
         .zip(&shapes)
-        .map(|(name, s)| (name.as_str(), Dtype::F32, &s[..], f32_bytes(&spread(5, s[0] * s[1]))))
+        .map(|(name, s)| (name.as_str(), Dtype::F32, &s[..], f32_bytes(&uniform(5, s[0] * s[1]))))
         .collect();
     tensors.push(("model.norm.weight", Dtype::F32, &[4], f32_bytes(&[1.0; 4])));
     Checkpoint::from_bytes("model.safetensors", safetensors(&tensors, &[])).unwrap()
@@ -45,7 +46,7 @@ fn tensors(modules: &[&str], r: usize) -> Checkpoint {
 fn custom(entries: &[(String, [usize; 2])]) -> Checkpoint {
     let tensors: Vec<_> = entries
         .iter()
-        .map(|(name, s)| (name.as_str(), Dtype::F32, &s[..], f32_bytes(&spread(9, s[0] * s[1]))))
+        .map(|(name, s)| (name.as_str(), Dtype::F32, &s[..], f32_bytes(&uniform(9, s[0] * s[1]))))
         .collect();
     Checkpoint::from_bytes("adapter_model.safetensors", safetensors(&tensors, &[])).unwrap()
 }

@@ -9,13 +9,14 @@ use tributary_core::dtype::{BLOCK, Format};
 use tributary_core::weights::{
     Checkpoint, Coding, Writer, dequantize, format_of, quantize, quantize_checkpoint,
 };
-use tributary_tests::files::{assert_refused, f32_bytes, safetensors, spread};
+use tributary_tests::files::{assert_refused, f32_bytes, safetensors};
+use tributary_tests::uniform;
 
 const WIDTHS: [usize; 8] = [1, 5, 31, 32, 33, 64, 97, 260];
 
 /// Mostly small values and a few large ones, as in trained weights.
 fn weights(seed: u64, n: usize) -> Vec<f32> {
-    spread(seed, n).iter().map(|v| 0.3 * v * v * v).collect()
+    uniform(seed, n).iter().map(|v| 0.3 * v * v * v).collect()
 }
 
 fn scales(data: &MatrixData) -> Vec<f64> {

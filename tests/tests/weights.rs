@@ -12,7 +12,9 @@ use tributary_core::weights::{
     Checkpoint, NamedTensor, Storage, Weights, dequantize, format_of, quantize_checkpoint,
     save_safetensors,
 };
-use tributary_tests::files::{TestFolder, f32_bytes, fixtures, safetensors, shared, spread};
+use tributary_tests::files::{f32_bytes, fixtures, safetensors};
+use tributary_tests::folder::Folder;
+use tributary_tests::{shared, uniform};
 
 fn open(bytes: Vec<u8>) -> Checkpoint {
     Checkpoint::from_bytes("model.safetensors", bytes).unwrap()
@@ -49,7 +51,7 @@ fn every_float_dtype_loads() {
 fn axes_of_one_and_convolutions_are_matrices() {
     let file = |shape: &[usize]| {
         let n = shape.iter().product();
-        open(safetensors(&[("w", Dtype::F32, shape, f32_bytes(&spread(1, n)))], &[]))
+        open(safetensors(&[("w", Dtype::F32, shape, f32_bytes(&uniform(1, n)))], &[]))
     };
     let fitting: [(&[usize], [usize; 2]); 6] = [
         (&[6, 4], [6, 4]),
@@ -143,11 +145,11 @@ fn a_sharded_folder_is_one_checkpoint() {
 #[test]
 fn what_is_saved_is_loaded_again_in_one_file_or_shards() {
     let tensors: Vec<NamedTensor> = (0..9)
-        .map(|i| NamedTensor::f32(format!("t{i}"), &[i, 3], &spread(i as u64, 3 * i)))
+        .map(|i| NamedTensor::f32(format!("t{i}"), &[i, 3], &uniform(i as u64, 3 * i)))
         .collect();
     let metadata = BTreeMap::from([("licence".to_owned(), "MIT".to_owned())]);
     for (max, files) in [(None, 1), (Some(1 << 20), 1), (Some(100), 6), (Some(1), 9)] {
-        let folder = TestFolder::new();
+        let folder = Folder::new("weights-1");
         let mut sink = FolderSink::create(folder.path()).unwrap();
         save_safetensors(&tensors, &metadata, max, &mut sink).unwrap();
         drop(sink);
@@ -244,10 +246,11 @@ fn a_range_outside_the_file_is_refused() {
 
 #[test]
 fn real_checkpoints_load() {
+    let Some(shared) = shared() else { return };
     let cpu = Cpu::default();
     let BackendInfo { device, .. } = cpu.info();
     for folder in ["iclrec-beauty", "llara-sasrec/movielens", "stories260k", "vit-tiny"] {
-        let Some(path) = shared(&format!("weights/{folder}")) else { continue };
+        let path = shared.join("weights").join(folder);
         let checkpoint = files::open_model(&path).unwrap().checkpoint;
         let weights = Weights::new(&cpu, &checkpoint);
         for name in checkpoint.names() {

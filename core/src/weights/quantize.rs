@@ -83,30 +83,32 @@ impl Blocks {
 
     /// One block of 1 to [`BLOCK`] values.
     fn push(&mut self, block: &[f32], format: Format) {
+        let mut values = [0.0; BLOCK];
+        values[..block.len()].copy_from_slice(block);
         if format == Format::Q8 {
-            let (scale, quants) = q8_block(block);
+            let (scale, quants) = q8_block(&values);
             self.scales.push(scale);
-            self.values.extend(quants[..block.len()].iter().map(|&quant| quant as u8));
+            self.values.extend(quants[..block.len()].iter().map(|&quant| quant as i8 as u8));
             return;
         }
-        let (scale, quants) = q4_block(block);
+        let (scale, quants) = q4_block(&values);
         self.scales.push(scale);
-        let nibble = |i: usize| (quants[i] + 8) as u8;
+        let nibble = |i: usize| (quants[i] + 8.0) as u8;
         self.values
             .extend((0..Q4_BLOCK_BYTES).map(|i| nibble(i) | nibble(i + Q4_BLOCK_BYTES) << 4));
     }
 }
 
 /// Scale absmax / 127 as f16, then the nearest multiples of that f16.
-fn q8_block(block: &[f32]) -> (f16, [i8; BLOCK]) {
+fn q8_block(block: &[f32; BLOCK]) -> (f16, [f32; BLOCK]) {
     let absmax = block.iter().fold(0.0f32, |max, value| max.max(value.abs()));
     let scale = f16::from_f32(absmax / 127.0);
     (scale, nearest(block, scale, -127.0, 127.0))
 }
 
-/// The scale of least squared error among: the largest magnitude at 7 or at -8 of either sign, and
-/// around the latter 19 steps, each improved by the least squares fit to the values it rounds to.
-fn q4_block(block: &[f32]) -> (f16, [i8; BLOCK]) {
+/// The scale of least squared error among: the largest magnitude at 7 or at 8 of either sign, and
+/// around -8 19 steps, each improved by the least squares fit to the values it rounds to.
+fn q4_block(block: &[f32; BLOCK]) -> (f16, [f32; BLOCK]) {
     // Of the largest magnitude, with its sign: it goes to -8, the side with one more value.
     let largest = block.iter().copied().fold(0.0f32, |a, b| if b.abs() > a.abs() { b } else { a });
     let mut best = Candidate::new(block, f16::from_f32(largest / -8.0));
@@ -116,11 +118,8 @@ fn q4_block(block: &[f32]) -> (f16, [i8; BLOCK]) {
     for step in -9..=9 {
         let first = f16::from_f32(largest / -(8.0 + 0.1 * step as f32));
         let quants = nearest(block, first, -8.0, 7.0);
-        let (mut products, mut squares) = (0.0f32, 0.0f32);
-        for (&value, &quant) in block.iter().zip(&quants) {
-            products += value * f32::from(quant);
-            squares += f32::from(quant) * f32::from(quant);
-        }
+        let products = sum(|i| block[i] * quants[i]);
+        let squares = sum(|i| quants[i] * quants[i]);
         if squares > 0.0 {
             best.improve(block, f16::from_f32(products / squares));
         }
@@ -128,22 +127,33 @@ fn q4_block(block: &[f32]) -> (f16, [i8; BLOCK]) {
     (best.scale, best.quants)
 }
 
+/// Sum over a block, in eight lanes so that the compiler may use them.
+fn sum(value: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    for i in 0..BLOCK {
+        lanes[i % 8] += value(i);
+    }
+    lanes.iter().sum()
+}
+
 struct Candidate {
     scale: f16,
-    quants: [i8; BLOCK],
+    quants: [f32; BLOCK],
     error: f32,
 }
 
 impl Candidate {
-    fn new(block: &[f32], scale: f16) -> Self {
+    fn new(block: &[f32; BLOCK], scale: f16) -> Self {
         let quants = nearest(block, scale, -8.0, 7.0);
         let value = scale.to_f32();
-        let square = |(&x, &quant): (&f32, &i8)| (x - f32::from(quant) * value).powi(2);
-        let error = block.iter().zip(&quants).map(square).sum();
+        let error = sum(|i| {
+            let difference = block[i] - quants[i] * value;
+            difference * difference
+        });
         Self { scale, quants, error }
     }
 
-    fn improve(&mut self, block: &[f32], scale: f16) {
+    fn improve(&mut self, block: &[f32; BLOCK], scale: f16) {
         let other = Self::new(block, scale);
         if other.error < self.error {
             *self = other;
@@ -151,17 +161,17 @@ impl Candidate {
     }
 }
 
-/// The nearest multiples of `scale` between `low` and `high`; zero past the block's end, and
-/// everywhere when the scale is too small for f16.
-fn nearest(block: &[f32], scale: f16, low: f32, high: f32) -> [i8; BLOCK] {
-    let mut quants = [0; BLOCK];
+/// The nearest multiples of `scale` between `low` and `high`; all zero when the scale is too small
+/// for f16.
+fn nearest(block: &[f32; BLOCK], scale: f16, low: f32, high: f32) -> [f32; BLOCK] {
+    // 1.5 * 2^23: f32 has no fraction there, so that adding it rounds. `round` is a function call
+    // where the target has no SSE 4.1; without it the search for q4 runs twice as fast (measured).
+    const ROUND: f32 = 12_582_912.0;
     let scale = scale.to_f32();
-    if scale != 0.0 {
-        for (quant, &value) in quants.iter_mut().zip(block) {
-            *quant = (value / scale).round().clamp(low, high) as i8;
-        }
+    if scale == 0.0 {
+        return [0.0; BLOCK];
     }
-    quants
+    block.map(|value| ((value / scale).clamp(low, high) + ROUND) - ROUND)
 }
 
 /// How [`quantize_checkpoint`] stores a tensor of this name and shape in a model of `format`:

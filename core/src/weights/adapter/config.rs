@@ -146,7 +146,7 @@ fn known(config: &ConfigReader, name: &str) -> Result<()> {
         | "layers_to_transform" => Ok(()),
         _ if HARMLESS.contains(&name) => Ok(()),
         "peft_type" if text == Some("LORA") => Ok(()),
-        "peft_type" => Err(config.unsupported(name, "LORA")).map_err(as_adapter),
+        "peft_type" => Err(as_adapter(config.unsupported(name, "LORA"))),
         "bias" if text == Some("none") => Ok(()),
         "bias" => Err(config.wrong(name, "`none`: trained biases are not supported")),
         // The others (PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA) also change the base weights, so that
