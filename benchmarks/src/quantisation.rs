@@ -67,8 +67,7 @@ fn sampled(model: &Model, seed: u64) -> Outcome<Vec<u32>> {
         stop_sequences: Vec::new(),
     };
     let go_on = |_| std::ops::ControlFlow::Continue(());
-    let text =
-        pollster::block_on(session.generate(&mut Sampler::new(sampling)?, &stop, go_on))?;
+    let text = pollster::block_on(session.generate(&mut Sampler::new(sampling)?, &stop, go_on))?;
     Ok(std::iter::once(start).chain(text.token_ids).collect())
 }
 

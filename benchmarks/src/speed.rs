@@ -26,7 +26,8 @@ pub fn table() -> Outcome<()> {
         for (i, format) in FORMATS.iter().enumerate() {
             let folder = SMOLLM2_135M.folder(*format)?;
             weights[i] = std::fs::metadata(folder.join("model.safetensors"))?.len();
-            let output = Command::new(std::env::current_exe()?).arg("speed-of").arg(folder).output()?;
+            let output =
+                Command::new(std::env::current_exe()?).arg("speed-of").arg(folder).output()?;
             let text = String::from_utf8(output.stdout)?;
             let numbers: Vec<f64> =
                 text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;

@@ -8,9 +8,9 @@ use tributary_core::models::llama::{Llama, LlamaConfig, Rows};
 use tributary_core::nn::KvUse;
 use tributary_core::session::{Sampler, Sampling, Session, StopRules};
 use tributary_core::weights::{Adapter, Weights};
-use tributary_tests::files::{fixtures, shared};
+use tributary_tests::files::fixtures;
 use tributary_tests::language::{Expected, folder, open};
-use tributary_tests::{assert_parity, npz, on_each_backend};
+use tributary_tests::{assert_parity, npz, on_each_backend, shared};
 
 /// f32 arithmetic against the f64 truth.
 const BOUND: f64 = 1e-9;
@@ -117,7 +117,7 @@ fn both_spellings_of_rope_scaling_mean_one_model() {
 /// The real stories260k: its logits at every position, on three backends, and the same tokens.
 #[test]
 fn stories260k_equals_its_fixture() {
-    let Some(path) = shared("weights/stories260k") else { return };
+    let Some(path) = shared().map(|shared| shared.join("weights/stories260k")) else { return };
     let fixture = npz::read(&path.join("fixture_logits.npz"));
     let ids: Vec<u32> = fixture["ids"].values.iter().map(|&id| id as u32).collect();
     let truth = &fixture["logits"].values;

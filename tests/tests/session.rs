@@ -221,7 +221,7 @@ fn sampled_shares_follow_the_distribution() {
     for (top_k, expected) in [(0, [0.5, 0.2, 0.2, 0.1]), (2, [0.5 / 0.7, 0.2 / 0.7, 0.0, 0.0])] {
         let sampling = Sampling::Random { temperature: 1.0, top_k, top_p: 1.0, seed: 3 };
         let mut sampler = Sampler::new(sampling).unwrap();
-        let mut counts = [0.0; 4];
+        let mut counts = [0.0f64; 4];
         for _ in 0..20_000 {
             let token = pollster::block_on(sampler.next(&b, &logits)).unwrap();
             counts[token as usize] += 1.0 / 20_000.0;

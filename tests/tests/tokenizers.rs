@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use tributary_core::tokenizer::Tokenizer;
-use tributary_tests::files::shared;
+use tributary_tests::shared;
 
 #[test]
 fn the_117_published_vectors_are_equal() {
-    let Some(folder) = shared("weights/tokenizers") else { return };
+    let Some(folder) = shared().map(|shared| shared.join("weights/tokenizers")) else { return };
     let vectors = std::fs::read_to_string(folder.join("tests/vectors.json")).unwrap();
     let vectors: Vec<Value> = serde_json::from_str(&vectors).unwrap();
     let files = [
@@ -24,7 +24,14 @@ fn the_117_published_vectors_are_equal() {
             let text = vector["text"].as_str().unwrap();
             let ids: Vec<u32> = serde_json::from_value(vector["ids"].clone()).unwrap();
             let case = &vector["case"];
-            assert_eq!(tokenizer.encode(text, true).unwrap(), ids, "{name} {case}: {text:?}");
+            let mut found_ids = tokenizer.encode(text, true).unwrap();
+            if name == "clip" {
+                // This file lacks the post-processor that transformers adds when it loads one.
+                let id = |token| tokenizer.token_id(token).unwrap();
+                found_ids.insert(0, id("<|startoftext|>"));
+                found_ids.push(id("<|endoftext|>"));
+            }
+            assert_eq!(found_ids, ids, "{name} {case}: {text:?}");
             found += 1;
         }
         assert_eq!(found, count, "vectors of {name}");

@@ -1,11 +1,15 @@
 //! `train`: a configuration becomes weights, a curve and a bundle.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use tributary_core::Result;
+use tributary_core::recommend::Recommender;
 
 use super::Report;
 use super::arguments::TrainArguments;
-use crate::train::{self, FitOptions, Stopped, TrainConfig};
+use crate::bundle::{Bundle, BundleText, write_bundle};
+use crate::train::{self, FitOptions, Stopped, TrainConfig, TrainReport};
 
 pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
     let config = TrainConfig::read(&arguments.config)?;
@@ -17,6 +21,7 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
         Stopped::Early => "stopped early: validation no longer improved",
         Stopped::Paused => "paused",
     };
+    bundle(arguments, &config, &report)?;
     let best = report.best.as_ref();
     let json = json!({
         "stopped": how,
@@ -32,9 +37,31 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
         text += &format!("best validation {:.4} at step {}\n", best.metric, best.step);
     }
     text += &format!(
-        "{:.0} items/s; weights in {}, curve beside them\n",
+        "{:.0} items/s; {} is a bundle now, with curve.svg beside it\n",
         report.rows_per_second,
-        report.weights.display()
+        arguments.out.display()
     );
     Ok(Report { json, text })
+}
+
+/// Makes the output folder a bundle, so that `recommend` and `evaluate` take it at once.
+fn bundle(arguments: &TrainArguments, config: &TrainConfig, report: &TrainReport) -> Result<()> {
+    let model = Bundle::from_model(&arguments.out)?;
+    let recommender = model.sequence_recommender(&tributary_core::backend::cpu::Cpu::new())?;
+    let mut quality = BTreeMap::new();
+    if let Some(best) = &report.best {
+        quality.insert(format!("validation {}", config.training.metric), json!(best.metric));
+    }
+    let text = BundleText {
+        recommender: recommender.name().to_string(),
+        licence: config.data.licence.clone().unwrap_or_else(|| "not stated".into()),
+        provenance: format!(
+            "tributary {} train, seed {}, {} steps",
+            env!("CARGO_PKG_VERSION"),
+            config.training.seed,
+            report.steps
+        ),
+        quality,
+    };
+    write_bundle(&arguments.out, &arguments.out, recommender.catalogue(), text).map(|_| ())
 }

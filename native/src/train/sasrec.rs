@@ -110,6 +110,8 @@ pub struct DataConfig {
     pub min_sequence_length: usize,
     /// Validate on the first so many users; all where the file is silent.
     pub validation_users: Option<usize>,
+    /// Terms under which what is trained from this data may be used; written into the bundle.
+    pub licence: Option<String>,
 }
 
 fn min_sequence_length() -> usize {

@@ -1,0 +1,247 @@
+//! The program as a user calls it: exit codes, stdout, `--json`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tributary_tests::folder::Folder;
+use tributary_tests::language::{Expected, folder};
+use tributary_tests::{assert_parity, shared};
+
+/// The program of this build: cargo puts it beside the folder of the test programs.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let name = format!("tributary{}", std::env::consts::EXE_SUFFIX);
+    let path = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(path.is_file(), "build it first: cargo build --workspace ({})", path.display());
+    path
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = run(&[arguments, &["--json"]].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "one object on stdout: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn failure(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = run(arguments);
+    assert!(output.stdout.is_empty(), "{arguments:?}: nothing on stdout");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn the_demo_recommends_ten_items() {
+    let answer = json(&["demo", "--device", "cpu"]);
+    let items = answer["items"].as_array().unwrap();
+    assert_eq!(items.len(), 10);
+    for (i, item) in items.iter().enumerate() {
+        assert_eq!(item["rank"], i + 1);
+        assert!(item["score"].is_number() && item["id"].is_string(), "{item}");
+    }
+    assert!(answer["timings"]["total_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(answer["backend"]["device"], "cpu");
+    assert!(answer["usage"]["history_items"].as_u64().unwrap() > 0);
+    assert!(!answer["history"].as_array().unwrap().is_empty());
+    let shown = String::from_utf8(run(&["demo", "--device", "cpu"]).stdout).unwrap();
+    assert!(shown.contains("Recommended next") && shown.contains("ms"), "{shown}");
+}
+
+#[test]
+fn recommend_takes_a_history_and_candidates() {
+    let first = json(&["demo", "--device", "cpu"]);
+    let ids: Vec<String> = first["history"].as_array().unwrap()[..3]
+        .iter()
+        .map(|event| format!("{}:view", event["item"].as_str().unwrap()))
+        .collect();
+    let history = ids.join(",");
+    let on = |device: &str| {
+        let base = ["recommend", "--bundle", "demo", "--history", &history, "--device", device];
+        json(&base)["items"].clone()
+    };
+    let ranked = |items: &Value| -> Vec<String> {
+        items.as_array().unwrap().iter().map(|item| item["id"].to_string()).collect()
+    };
+    let cpu = on("cpu");
+    assert_eq!(ranked(&cpu).len(), 10);
+    assert_eq!(ranked(&cpu), ranked(&on("burn")), "cpu and burn rank alike");
+    if tributary_tests::gpu::open(Default::default()).is_some() {
+        assert_eq!(ranked(&cpu), ranked(&on("gpu:software")), "cpu and gpu rank alike");
+    }
+    let two: Vec<String> =
+        cpu.as_array().unwrap()[..2].iter().map(|i| i["id"].as_str().unwrap().into()).collect();
+    let answer = json(&[
+        "recommend",
+        "--bundle",
+        "demo",
+        "--history",
+        &history,
+        "--candidates",
+        &two.join(","),
+        "--k",
+        "7",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(ranked(&answer["items"]), ranked(&cpu)[..2]);
+    let (code, error) = failure(&[
+        "recommend",
+        "--bundle",
+        "demo",
+        "--candidates",
+        "no-such-item",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no-such-item"), "{error}");
+}
+
+#[test]
+fn the_demo_bundle_predicts_users_it_never_saw() {
+    let shop = Folder::new("cli-shop");
+    let out = text(shop.path());
+    json(&["prepare", "shop", "--out", out, "--users", "300", "--users-seed", "5"]);
+    let answer =
+        json(&["evaluate", "--bundle", "demo", "--data", out, "--device", "cpu", "--baselines"]);
+    let hit = |answer: &Value| answer["metrics"]["hit_rate@10"].as_f64().unwrap();
+    let (model, markov) = (hit(&answer), hit(&answer["baselines"]["markov"]));
+    assert!(model > 0.25 && model > 2.0 * markov, "model {model}, markov {markov}");
+    assert_eq!(answer["denominator"], "over_all_users");
+    assert_eq!(answer["users"], 300);
+}
+
+#[test]
+fn logits_with_and_without_an_adapter_equal_the_original() {
+    let model = folder("llama-gqa");
+    for (fixture, adapter) in [("llama-gqa", None), ("adapter-rslora", Some("adapter-rslora"))] {
+        let expected = Expected::open(fixture);
+        // Adapters were measured on the base's own inputs.
+        let ids = expected.ids("input_ids.1");
+        let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let adapter = adapter.map(folder);
+        let mut arguments =
+            vec!["logits", "--model", text(&model), "--ids", &list, "--device", "cpu"];
+        if let Some(adapter) = &adapter {
+            arguments.extend(["--adapter", text(adapter)]);
+        }
+        let answer = json(&arguments);
+        let logits: Vec<f32> = serde_json::from_value(answer["logits"].clone()).unwrap();
+        let truth = expected.values("logits.1");
+        assert_parity(fixture, &logits, &truth[truth.len() - logits.len()..], 1e-9);
+    }
+}
+
+#[test]
+fn merge_equals_the_adapter_and_quantize_stays_near() {
+    let out = Folder::new("cli-transform");
+    let (model, adapter) = (folder("llama-gqa"), folder("adapter-lora"));
+    let merged = out.path().join("merged");
+    json(&["merge", text(&model), "--adapter", text(&adapter), "--out", text(&merged)]);
+    let logits = |model: &Path, adapter: Option<&Path>| -> Vec<f32> {
+        let mut arguments =
+            vec!["logits", "--model", text(model), "--ids", "1,2,3,4,5", "--device", "cpu"];
+        if let Some(adapter) = adapter {
+            arguments.extend(["--adapter", text(adapter)]);
+        }
+        serde_json::from_value(json(&arguments)["logits"].clone()).unwrap()
+    };
+    let truth: Vec<f64> = logits(&model, Some(&adapter)).into_iter().map(f64::from).collect();
+    assert_parity("merged", &logits(&merged, None), &truth, 1e-9);
+    for (format, bound) in [("f16", 1e-5), ("q8", 1e-2), ("q4", 0.3)] {
+        let small = out.path().join(format);
+        let report = json(&["quantize", text(&merged), "--format", format, "--out", text(&small)]);
+        assert!(report["bytes"].as_u64() < report["bytes_before"].as_u64(), "{report}");
+        assert_parity(format, &logits(&small, None), &truth, bound);
+        let inspected = json(&["inspect", text(&small)]);
+        assert_eq!(inspected["config"]["model_type"], "llama");
+        assert!(inspected["tensors"].as_array().unwrap().len() > 20);
+    }
+    let (code, error) =
+        failure(&["quantize", text(&merged), "--format", "q3", "--out", text(out.path())]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("q3") && error.contains("q8, q4 or f16"), "{error}");
+    let (code, _) = failure(&["quantize", text(&merged), "--format", "q8", "--out", text(&merged)]);
+    assert_eq!(code, Some(1), "a model is not overwritten while it is read");
+}
+
+#[test]
+fn generate_and_score_read_a_real_model() {
+    let Some(model) = shared().map(|shared| shared.join("weights/stories260k")) else { return };
+    let model = text(&model);
+    let prompt = "Once upon a time";
+    let mut answers = Vec::new();
+    for device in ["cpu", "burn"] {
+        answers.push(json(&[
+            "generate",
+            "--model",
+            model,
+            "--prompt",
+            prompt,
+            "--max-tokens",
+            "32",
+            "--device",
+            device,
+        ]));
+    }
+    assert_eq!(answers[0]["token_ids"], answers[1]["token_ids"]);
+    assert!(answers[0]["text"].as_str().unwrap().starts_with(prompt));
+    assert_eq!(answers[0]["usage"]["new_tokens"], 32);
+    let stopped = json(&[
+        "generate", "--model", model, "--prompt", prompt, "--stop", "girl", "--device", "cpu",
+    ]);
+    let completion = stopped["completion"].as_str().unwrap();
+    assert!(!completion.contains("girl") && stopped["finish_reason"] == "stop", "{stopped}");
+    let scores = json(&[
+        "score",
+        "--model",
+        model,
+        "--prompt",
+        "Once upon a",
+        "--labels",
+        " time, xylophone",
+        "--device",
+        "cpu",
+    ]);
+    let score = |label: &str| scores["scores"][label].as_f64().unwrap();
+    assert!(score(" time") > score(" xylophone") + 5.0, "{scores}");
+}
+
+#[test]
+fn devices_lists_this_machine() {
+    let devices = json(&["devices"]);
+    assert!(devices["cpu"]["adapter"].as_str().unwrap().contains("threads"));
+    assert!(devices["gpus"].is_array());
+}
+
+#[test]
+fn mistakes_end_with_their_codes_and_words() {
+    assert_eq!(failure(&["levitate"]).0, Some(2));
+    assert_eq!(failure(&["recommend"]).0, Some(2));
+    assert_eq!(failure(&["evaluate", "--data", "x"]).0, Some(2));
+    let (code, error) = failure(&["inspect", "no/such/folder"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no/such/folder"), "{error}");
+    let (code, error) = failure(&["recommend", "--bundle", "no/such/bundle", "--device", "cpu"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("bundle"), "{error}");
+    let model = folder("llama-gqa");
+    let (code, error) =
+        failure(&["logits", "--model", text(&model), "--ids", "1,999", "--device", "cpu"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("999") && error.contains("ids"), "{error}");
+    let (code, error) =
+        failure(&["generate", "--model", text(&model), "--prompt", "hello", "--device", "cpu"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("tokenizer.json"), "{error}");
+}
