@@ -34,7 +34,7 @@ pub fn catalogue(num_items: usize) -> Catalogue {
     let item = |n: usize| CatalogueItem {
         title: format!("Item {n}"),
         brand: Some(["red", "blue"][n % 2].into()),
-        category: (n % 3 == 0).then(|| "third".into()),
+        category: n.is_multiple_of(3).then(|| "third".into()),
         price: Some(n as f64),
         popularity: Some(n as u64),
         ..CatalogueItem::new(format!("i{n}"))

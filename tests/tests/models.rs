@@ -1,4 +1,5 @@
 //! Llama and Qwen2 against Hugging Face's own values: every hidden state, logits, greedy tokens.
+#![expect(clippy::clone_on_copy, reason = "one body serves backends that are Copy and others")]
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

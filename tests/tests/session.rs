@@ -1,4 +1,5 @@
 //! Sessions: caches change what is computed, never what comes out.
+#![expect(clippy::clone_on_copy, reason = "one body serves backends that are Copy and others")]
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};

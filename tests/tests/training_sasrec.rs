@@ -25,8 +25,9 @@ impl Folder {
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a temporary folder");
         let user = |user: usize| {
-            let step = if user % 2 == 0 { 1 } else { NUM_ITEMS - 1 };
-            let items: Vec<String> = (0..5 + user % 4)
+            let step = if user.is_multiple_of(2) { 1 } else { NUM_ITEMS - 1 };
+            // Users of one start differ in length, so a longer one shows what comes next.
+            let items: Vec<String> = (0..5 + user / 12 % 4)
                 .map(|i| format!("{}", 1 + (user * 5 + i * step) % NUM_ITEMS))
                 .collect();
             format!("{} {}\n", user + 1, items.join(" "))
@@ -38,11 +39,11 @@ impl Folder {
 
     fn config(&self, change: &str) -> Result<TrainConfig> {
         let text = format!(
-            "[model]\nkind = 'sasrec'\nhidden_size = 16\nnum_hidden_layers = 1\nmax_seq_len = 6\n\
+            "[model]\nkind = 'sasrec'\nhidden_size = 32\nnum_hidden_layers = 1\nmax_seq_len = 6\n\
              hidden_dropout_prob = 0.1\nattention_probs_dropout_prob = 0.1\n\
              [data]\npath = 'sequences.txt'\n\
-             [training]\nbatch_size = 16\nepochs = 60\npatience = 0\n{change}\n\
-             [optimizer]\nlearning_rate = 0.01\n"
+             [training]\nbatch_size = 16\nepochs = 150\npatience = 0\n{change}\n\
+             [optimizer]\nlearning_rate = 0.004\n"
         );
         let path = self.0.join("config.toml");
         std::fs::write(&path, text).map_err(|e| Error::io(path.display(), e))?;

@@ -33,7 +33,8 @@ fn every_float_dtype_loads() {
         ],
         &[],
     ));
-    let rounds: [(&str, Format, fn(f32) -> f32); 3] = [
+    type Round = (&'static str, Format, fn(f32) -> f32);
+    let rounds: [Round; 3] = [
         ("a", Format::F32, |v| v),
         ("b", Format::F16, |v| f16::from_f32(v).to_f32()),
         ("c", Format::F32, |v| bf16::from_f32(v).to_f32()),
