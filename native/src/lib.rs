@@ -1,5 +1,18 @@
 //! Tributary for native programs: files, data sets, evaluation, bundles, training and the command
 //! line.
+//!
+//! ```
+//! use tributary::{device::Device, recommender::AnyRecommender};
+//! use tributary_core::recommend::{Interaction, Request};
+//!
+//! let shop = AnyRecommender::open("demo".as_ref(), Device::Cpu)?;
+//! let request =
+//!     Request { history: vec![Interaction::new("tripod-38")], ..Request::default() };
+//! for item in shop.recommend(&request)?.items {
+//!     println!("{} {} {:.3}", item.rank, item.id.as_str(), item.score);
+//! }
+//! # Ok::<(), tributary_core::Error>(())
+//! ```
 
 pub mod bundle;
 pub mod cli;

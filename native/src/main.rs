@@ -1,7 +1,6 @@
 //! The `tributary` program: parses, runs, prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its answer")]
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,12 +18,8 @@ fn main() -> ExitCode {
         Ok(report) if cli.json => println!("{}", report.json),
         Ok(report) => print!("{}", report.text),
         Err(error) => {
+            // An error's text holds its whole chain, place by place.
             eprintln!("error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprintln!("  because: {cause}");
-                source = cause.source();
-            }
             return ExitCode::FAILURE;
         }
     }

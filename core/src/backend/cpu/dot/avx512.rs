@@ -12,6 +12,9 @@ use crate::dtype::BLOCK;
 /// of one block stay in the 32 registers.
 const TILE: usize = 8;
 
+/// Weights are asked of memory this many bytes before they are needed.
+const AHEAD: usize = 16 << 10;
+
 /// See [`super::rows`], which checks the lengths.
 pub(super) fn rows(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32]) {
     // SAFETY: called for `Level::Avx512Vnni` only, which exists where these were detected.
@@ -24,6 +27,12 @@ fn rows_vnni(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32]) {
     let (fours, rest) = out.as_chunks_mut::<4>();
     let done = fours.len() * 4;
     for (i, out) in fours.iter_mut().enumerate() {
+        // Decode waits for memory: without this the four streams reach a fifth of its bandwidth.
+        let ahead = codes.as_ptr().wrapping_add(i * 4 * n * BLOCK + AHEAD);
+        for line in (0..4 * n * BLOCK).step_by(64) {
+            // SAFETY: a prefetch reads nothing that a program could see, at any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast()) };
+        }
         some_rows(&codes[i * 4 * n * BLOCK..], &scales[i * 4 * n..], x, out);
     }
     for (i, out) in rest.iter_mut().enumerate() {
