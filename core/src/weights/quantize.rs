@@ -180,6 +180,8 @@ fn nearest(block: &[f32; BLOCK], scale: f16, low: f32, high: f32) -> [f32; BLOCK
 /// - matrices and convolutions: `format`, except
 /// - embedding tables and language heads (a last name with `embed` in it, `lm_head`, `wte`,
 ///   `shared`): `q8` in a `q4` model, because each of their rows is one token or item;
+/// - `v_proj` and `down_proj`, whose errors go straight into the residual stream: `q8` in a `q4`
+///   model;
 /// - position tables (`position`, `pos_embed`, `wpe`) and matrices with fewer than
 ///   [`MIN_QUANTIZED_VALUES`] values or [`BLOCK`] columns: `f16` in a quantised model.
 pub fn format_of(name: &str, shape: &[usize], format: Format) -> Format {
@@ -194,7 +196,8 @@ pub fn format_of(name: &str, shape: &[usize], format: Format) -> Format {
         return Format::F16;
     }
     let is_table = last.contains("embed") || matches!(last, "lm_head" | "wte" | "shared");
-    if is_table && format == Format::Q4 { Format::Q8 } else { format }
+    let is_sensitive = matches!(last, "v_proj" | "down_proj");
+    if format == Format::Q4 && (is_table || is_sensitive) { Format::Q8 } else { format }
 }
 
 fn leading_ones_dropped(shape: &[usize]) -> &[usize] {
