@@ -1,29 +1,28 @@
 //! SASRec from a file of sequences to a folder that another backend loads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tributary::files::open_model;
 use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions};
 use tributary::train::{CHECKPOINT, FitOptions, Stopped, TrainConfig, TrainReport, WEIGHTS, run};
+use tributary_core::Result;
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sasrec::SasRecConfig;
 use tributary_core::recommend::{Scorer, SequenceRecommender};
 use tributary_core::weights::Weights;
-use tributary_core::{Error, Result};
+use tributary_tests::folder::Folder;
 use tributary_tests::nmse;
 
 const NUM_ITEMS: usize = 12;
 
 /// A folder with `sequences.txt` (60 users walk a circle of items, forwards or backwards, so two
-/// items say which comes next) and `config.toml`; removed when the test ends.
-struct Folder(PathBuf);
+/// items say which comes next) and `config.toml`.
+struct Walk(Folder);
 
-impl Folder {
+impl Walk {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tributary-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a temporary folder");
+        let folder = Folder::new(name);
         let user = |user: usize| {
             let step = if user.is_multiple_of(2) { 1 } else { NUM_ITEMS - 1 };
             // Users of one start differ in length, so a longer one shows what comes next.
@@ -33,8 +32,8 @@ impl Folder {
             format!("{} {}\n", user + 1, items.join(" "))
         };
         let text: String = (0..60).map(user).collect();
-        std::fs::write(path.join("sequences.txt"), text).expect("a temporary folder");
-        Self(path)
+        folder.write("sequences.txt", text);
+        Self(folder)
     }
 
     fn config(&self, change: &str) -> Result<TrainConfig> {
@@ -45,9 +44,7 @@ impl Folder {
              [training]\nbatch_size = 16\nepochs = 150\npatience = 0\n{change}\n\
              [optimizer]\nlearning_rate = 0.004\n"
         );
-        let path = self.0.join("config.toml");
-        std::fs::write(&path, text).map_err(|e| Error::io(path.display(), e))?;
-        TrainConfig::read(&path)
+        TrainConfig::read(&self.0.write("config.toml", text))
     }
 
     fn train(
@@ -57,14 +54,8 @@ impl Folder {
         max_steps: Option<u64>,
         change: &str,
     ) -> Result<TrainReport> {
-        let options = FitOptions { out: self.0.join(out), resume, max_steps };
+        let options = FitOptions { out: self.0.path().join(out), resume, max_steps };
         run(&self.config(change)?, &options, &mut |_| {})
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -88,14 +79,14 @@ fn scores<B: Backend>(b: &B, folder: &Path) -> Result<Vec<f32>> {
 
 #[test]
 fn a_trained_folder_scores_the_same_on_the_cpu_backend() {
-    let folder = Folder::new("sasrec-folder");
+    let folder = Walk::new("sasrec-folder");
     let report = folder.train("out", false, None, "").expect("a run");
     assert_eq!(report.stopped, Stopped::Finished);
     // The walk's direction is in the history, so nearly every next item can be known.
     let best = report.best.expect("a validation per epoch");
     assert!(best.metric > 0.9, "ndcg@10 {} after {} steps", best.metric, report.steps);
 
-    let out = folder.0.join("out");
+    let out = folder.0.path().join("out");
     for file in ["config.json", "catalogue.jsonl", "curve.csv", "curve.svg"] {
         assert!(out.join(file).is_file(), "{file}");
     }
@@ -109,7 +100,7 @@ fn a_trained_folder_scores_the_same_on_the_cpu_backend() {
 
 #[test]
 fn a_resumed_sasrec_ends_with_the_same_weights_bit_for_bit() {
-    let folder = Folder::new("sasrec-resume");
+    let folder = Walk::new("sasrec-resume");
     let short = "checkpoint_every = 3";
     let change = format!("{short}\nlog_every = 2");
     folder.train("whole", false, Some(30), &change).expect("an uninterrupted run");
@@ -117,20 +108,21 @@ fn a_resumed_sasrec_ends_with_the_same_weights_bit_for_bit() {
         folder.train("parts", part > 0, Some(steps), &change).expect("a part");
     }
     for file in [CHECKPOINT, WEIGHTS] {
-        let [whole, parts] = ["whole", "parts"].map(|out| tensors(&folder.0.join(out).join(file)));
+        let [whole, parts] =
+            ["whole", "parts"].map(|out| tensors(&folder.0.path().join(out).join(file)));
         assert!(!whole.is_empty() && whole == parts, "{file}");
     }
 
     let moved = "sequences.txt";
-    let more = std::fs::read_to_string(folder.0.join(moved)).expect("ours") + "61 1 2 3 4\n";
-    std::fs::write(folder.0.join(moved), more).expect("a temporary folder");
+    let more = std::fs::read_to_string(folder.0.path().join(moved)).expect("ours") + "61 1 2 3 4\n";
+    std::fs::write(folder.0.path().join(moved), more).expect("a temporary folder");
     let error = folder.train("parts", true, None, &change).expect_err("other data").to_string();
     assert!(error.contains("data.sha256"), "{error}");
 }
 
 #[test]
 fn a_configuration_that_makes_no_sense_is_refused_before_training() {
-    let folder = Folder::new("sasrec-refused");
+    let folder = Walk::new("sasrec-refused");
     for (change, part) in [
         ("metric = 'ndgc@10'", "ndcg@10"),
         ("metric = 'ndcg'", "training.metric"),
@@ -140,5 +132,5 @@ fn a_configuration_that_makes_no_sense_is_refused_before_training() {
         let error = folder.train("out", false, None, change).expect_err(change).to_string();
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
-    assert!(!folder.0.join("out").join(CHECKPOINT).exists());
+    assert!(!folder.0.path().join("out").join(CHECKPOINT).exists());
 }
