@@ -4,6 +4,7 @@
 //! `./run bench quantisation`  size, nmse of logits, same-top-1 share
 //! `./run bench tasks`         the demo's recommendation and, where it is there, Beauty
 //!
+//! The tables go to stdout, which is what this program is for; what is skipped goes to stderr.
 //! Random models are made once under target/bench. Formats are interleaved and medians printed,
 //! because the machines this runs on are noisy.
 
