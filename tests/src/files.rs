@@ -46,3 +46,13 @@ pub fn assert_refused<T>(case: &str, result: tributary_core::Result<T>, words: &
         assert!(text.contains(word), "{case}: `{word}` is not in `{text}`");
     }
 }
+
+/// The tensors of a file by name; metadata, whose times differ between runs, is left out.
+pub fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = std::fs::read(path).expect("the run has written it");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let mut tensors: Vec<_> =
+        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    tensors.sort();
+    tensors
+}

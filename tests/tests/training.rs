@@ -10,6 +10,7 @@ use tributary::train::{
 };
 use tributary_core::backend::{Activation, Backend, MatrixData, Segments};
 use tributary_core::{Error, Result};
+use tributary_tests::files::tensors;
 
 /// A folder that is removed when the test ends.
 struct Folder(PathBuf);
@@ -145,16 +146,6 @@ fn train(
     change(&mut walk);
     let options = FitOptions { out: out.to_owned(), resume, max_steps };
     fit(&b, &walk, config, Table::new(), &options, &mut |_: &Event| {})
-}
-
-/// The tensors of a file; times in the metadata differ between runs.
-fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let bytes = std::fs::read(path).expect("the run has written it");
-    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let mut tensors: Vec<_> =
-        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
-    tensors.sort();
-    tensors
 }
 
 #[test]

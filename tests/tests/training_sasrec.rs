@@ -11,6 +11,7 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sasrec::SasRecConfig;
 use tributary_core::recommend::{Scorer, SequenceRecommender};
 use tributary_core::weights::Weights;
+use tributary_tests::files::tensors;
 use tributary_tests::folder::Folder;
 use tributary_tests::nmse;
 
@@ -57,15 +58,6 @@ impl Walk {
         let options = FitOptions { out: self.0.path().join(out), resume, max_steps };
         run(&self.config(change)?, &options, &mut |_| {})
     }
-}
-
-fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let bytes = std::fs::read(path).expect("the run has written it");
-    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let mut tensors: Vec<_> =
-        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
-    tensors.sort();
-    tensors
 }
 
 fn scores<B: Backend>(b: &B, folder: &Path) -> Result<Vec<f32>> {
