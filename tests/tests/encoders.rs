@@ -24,7 +24,13 @@ fn pixel_values(expected: &Expected) -> Vec<f32> {
 }
 
 /// `trace` against the tensors `{name}.0`, `{name}.1` and so on, none left out.
-fn equal_states<B: Backend>(b: &B, label: &str, trace: &[B::Tensor], expected: &Expected, name: &str) {
+fn equal_states<B: Backend>(
+    b: &B,
+    label: &str,
+    trace: &[B::Tensor],
+    expected: &Expected,
+    name: &str,
+) {
     for (n, state) in trace.iter().enumerate() {
         let truth = expected.values(&format!("{name}.{n}"));
         assert_parity(&format!("{label} {name}.{n}"), &read(b, state), &truth, BOUND);
@@ -101,8 +107,7 @@ fn vit_equals_the_original() {
 
 #[test]
 fn bert_equals_the_original() {
-    let fixtures =
-        [("bert-mean", PoolingMode::Mean, true), ("bert-cls", PoolingMode::Cls, false)];
+    let fixtures = [("bert-mean", PoolingMode::Mean, true), ("bert-cls", PoolingMode::Cls, false)];
     for (name, mode, normalize) in fixtures {
         let (files, expected) = (open(name), Expected::open(name));
         let modules = std::fs::read_to_string(folder(name).join("modules.json")).unwrap();
@@ -197,16 +202,32 @@ fn bad_configurations_name_their_field() {
         (clip, r#"{}"#, "model_type"),
         (clip, r#"{"model_type": "siglip"}"#, "siglip"),
         (clip, r#"{"model_type": "clip", "vision_config": 3}"#, "vision_config"),
-        (clip, r#"{"model_type": "clip", "vision_config": {"patch_size": 0}}"#, "vision_config.patch_size"),
+        (
+            clip,
+            r#"{"model_type": "clip", "vision_config": {"patch_size": 0}}"#,
+            "vision_config.patch_size",
+        ),
         (clip, r#"{"model_type": "clip", "vision_config": {"patch_size": 225}}"#, "patch_size"),
         (clip, r#"{"model_type": "clip", "vision_config": {"image_size": 1e9}}"#, "image_size"),
         (clip, r#"{"model_type": "clip", "vision_config": {"num_channels": 4}}"#, "num_channels"),
-        (clip, r#"{"model_type": "clip", "text_config": {"hidden_act": "maxout"}}"#, "text_config.hidden_act"),
-        (clip, r#"{"model_type": "clip", "text_config": {"num_attention_heads": 7}}"#, "num_attention_heads"),
+        (
+            clip,
+            r#"{"model_type": "clip", "text_config": {"hidden_act": "maxout"}}"#,
+            "text_config.hidden_act",
+        ),
+        (
+            clip,
+            r#"{"model_type": "clip", "text_config": {"num_attention_heads": 7}}"#,
+            "num_attention_heads",
+        ),
         (clip, r#"{"model_type": "clip", "projection_dim": -1}"#, "projection_dim"),
         (vit, r#"{"model_type": "vit", "image_size": [224, 224]}"#, "image_size"),
         (vit, r#"{"model_type": "vit", "num_hidden_layers": 0}"#, "num_hidden_layers"),
-        (bert, r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#, "position_embedding_type"),
+        (
+            bert,
+            r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#,
+            "position_embedding_type",
+        ),
         (bert, r#"{"model_type": "roberta"}"#, "roberta"),
         (bert, r#"{"model_type": "bert", "vocab_size": 0}"#, "vocab_size"),
     ];

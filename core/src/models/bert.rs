@@ -9,9 +9,7 @@ pub use pooling::{PoolingMode, SentencePooling};
 
 use crate::backend::{Activation, Attend, Backend, Mask, Segments};
 use crate::error::{Context, Error, Result};
-use crate::nn::{
-    Encoder, EncoderConfig, LayerNames, LayerNorm, Linear, NormOrder, QkvNames,
-};
+use crate::nn::{Encoder, EncoderConfig, LayerNames, LayerNorm, Linear, NormOrder, QkvNames};
 use crate::weights::{ConfigReader, Weights};
 
 use super::clip::text_segments;

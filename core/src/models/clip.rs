@@ -61,12 +61,8 @@ const VISION: EncoderConfig = EncoderConfig {
     qkv_bias: true,
 };
 /// Sizes of its text tower.
-const TEXT: EncoderConfig = EncoderConfig {
-    hidden_size: 512,
-    intermediate_size: 2048,
-    num_attention_heads: 8,
-    ..VISION
-};
+const TEXT: EncoderConfig =
+    EncoderConfig { hidden_size: 512, intermediate_size: 2048, num_attention_heads: 8, ..VISION };
 
 impl ClipConfig {
     /// Reads a `config.json` of `model_type` clip.
@@ -136,8 +132,7 @@ impl<B: Backend> ClipVision<B> {
             position_embedding: (&embeddings, "position_embedding.weight"),
             bias: false,
         };
-        let norm =
-            |name| LayerNorm::load(&w.at(name), encoder.hidden_size, encoder.layer_norm_eps);
+        let norm = |name| LayerNorm::load(&w.at(name), encoder.hidden_size, encoder.layer_norm_eps);
         Ok(Self {
             embeddings: PatchEmbedding::load(&names, patches, encoder.hidden_size)?,
             pre_layrnorm: norm("pre_layrnorm")?,
@@ -180,9 +175,8 @@ pub struct ClipText<B: Backend> {
 impl<B: Backend> ClipText<B> {
     fn load(w: &Weights<'_, B>, config: ClipTextConfig) -> Result<Self> {
         let EncoderConfig { hidden_size, layer_norm_eps, .. } = config.encoder;
-        let table = |name: &str, rows| {
-            w.at("embeddings").at(name).matrix("weight", [rows, hidden_size])
-        };
+        let table =
+            |name: &str, rows| w.at("embeddings").at(name).matrix("weight", [rows, hidden_size]);
         Ok(Self {
             token_embedding: table("token_embedding", config.vocab_size)?,
             position_embedding: table("position_embedding", config.max_position_embeddings)?,
@@ -304,8 +298,7 @@ impl<B: Backend> Clip<B> {
         trace: Option<&mut Vec<B::Tensor>>,
     ) -> Result<B::Tensor> {
         let vision = &self.vision_model;
-        let (hidden, segments) =
-            vision.hidden(b, pixel_values, trace).at(|| "vision_model")?;
+        let (hidden, segments) = vision.hidden(b, pixel_values, trace).at(|| "vision_model")?;
         self.visual_projection.forward(b, &vision.pooled(b, &hidden, &segments)?)
     }
 

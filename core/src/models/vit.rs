@@ -53,10 +53,7 @@ impl VitConfig {
         };
         Ok(Self {
             encoder,
-            patches: PatchConfig::parse(
-                &config,
-                PatchConfig { image_size: 224, patch_size: 16 },
-            )?,
+            patches: PatchConfig::parse(&config, PatchConfig { image_size: 224, patch_size: 16 })?,
             num_labels: config.usize_or("num_labels", labels, 0..=1_048_576)?,
             pooler_output_size: config.usize_or(
                 "pooler_output_size",

@@ -33,8 +33,9 @@ impl EncoderConfig {
         const WIDTH: RangeInclusive<usize> = 1..=65_536;
         let hidden_act = match config.has("hidden_act") {
             false => default.hidden_act,
-            true => Activation::parse(config.str("hidden_act")?)
-                .ok_or_else(|| config.unsupported("hidden_act", "gelu, quick_gelu, gelu_new, relu"))?,
+            true => Activation::parse(config.str("hidden_act")?).ok_or_else(|| {
+                config.unsupported("hidden_act", "gelu, quick_gelu, gelu_new, relu")
+            })?,
         };
         let or = |name, default, range| config.usize_or(name, default, range);
         let hidden_size = or("hidden_size", default.hidden_size, WIDTH)?;

@@ -32,40 +32,21 @@ impl SentencePooling {
     /// # Errors
     /// A module that is neither transformer, pooling nor normalisation; a pooling that is neither
     /// the mean nor the first token.
-    pub fn parse(
-        file: &str,
-        text: &str,
-        read: impl Fn(&str) -> Result<String>,
-    ) -> Result<Self> {
-        if text.len() > MAX_CONFIG_BYTES {
-            let (limit, found) = (MAX_CONFIG_BYTES as u64, text.len() as u64);
-            return Err(Error::Limit { what: format!("{file}: bytes"), limit, found });
-        }
-        let modules: Value = serde_json::from_str(text)
-            .map_err(|e| Error::file(file, "content", "a JSON list of modules", e))?;
-        let Value::Array(modules) = modules else {
-            return Err(Error::file(file, "content", "a JSON list of modules", "another value"));
-        };
+    pub fn parse(file: &str, text: &str, read: impl Fn(&str) -> Result<String>) -> Result<Self> {
         let mut pooling = Self::default();
-        for (index, module) in modules.iter().enumerate() {
-            let field = |name: &str| {
-                let found = module.get(name).and_then(Value::as_str);
-                found.ok_or_else(|| Error::file(file, format!("{index}.{name}"), "a text", "none"))
-            };
-            let kind = field("type")?;
+        for (index, (kind, path)) in modules(file, text)?.iter().enumerate() {
             match kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" if index == 0 => {}
                 "Pooling" => {
-                    let folder = field("path")?;
-                    check_base_name(file, &format!("{index}.path"), folder)?;
-                    pooling.mode = mode(&format!("{folder}/config.json"), &read(folder)?)?;
+                    check_base_name(file, &format!("{index}.path"), path)?;
+                    pooling.mode = mode(&format!("{path}/config.json"), &read(path)?)?;
                 }
                 "Normalize" => pooling.normalize = true,
                 _ => {
                     return Err(Error::Unsupported {
                         file: file.to_owned(),
                         field: format!("{index}.type"),
-                        found: kind.to_owned(),
+                        found: kind.clone(),
                         supported: "Transformer, Pooling, Normalize".into(),
                     });
                 }
@@ -73,6 +54,35 @@ impl SentencePooling {
         }
         Ok(pooling)
     }
+
+    /// The base names of the folders in which modules of `modules.json` keep files.
+    ///
+    /// # Errors
+    /// A file that is no list of modules; a path that could leave the model's folder.
+    pub fn folders(file: &str, text: &str) -> Result<Vec<String>> {
+        let paths = modules(file, text)?.into_iter().map(|(_, path)| path);
+        let paths: Vec<String> = paths.filter(|path| !path.is_empty()).collect();
+        paths.iter().try_for_each(|path| check_base_name(file, "path", path))?;
+        Ok(paths)
+    }
+}
+
+/// Type and path of each module.
+fn modules(file: &str, text: &str) -> Result<Vec<(String, String)>> {
+    if text.len() > MAX_CONFIG_BYTES {
+        let (limit, found) = (MAX_CONFIG_BYTES as u64, text.len() as u64);
+        return Err(Error::Limit { what: format!("{file}: bytes"), limit, found });
+    }
+    let modules: Vec<Value> = serde_json::from_str(text)
+        .map_err(|e| Error::file(file, "content", "a JSON list of modules", e))?;
+    let field = |index: usize, module: &Value, name: &str| {
+        let found = module.get(name).and_then(Value::as_str).map(str::to_owned);
+        found.ok_or_else(|| Error::file(file, format!("{index}.{name}"), "a text", "none"))
+    };
+    let module = |(index, module): (usize, &Value)| {
+        Ok((field(index, module, "type")?, field(index, module, "path")?))
+    };
+    modules.iter().enumerate().map(module).collect()
 }
 
 /// The one mode that a pooling module's `config.json` asks for: by name in newer files, one of
