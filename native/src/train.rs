@@ -3,6 +3,7 @@
 
 pub mod burn_backend;
 mod checkpoint;
+pub mod clip;
 mod config;
 mod curve;
 mod optimizer;
@@ -14,7 +15,7 @@ mod trainer;
 
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
-pub use config::{FitConfig, TrainingConfig, parse, read};
+pub use config::{FitConfig, TrainingConfig, model_kind, parse, read};
 pub use curve::CurvePoint;
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};

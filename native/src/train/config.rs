@@ -27,7 +27,7 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Steps that one point of the training curve covers.
     pub log_every: u64,
-    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on.
+    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on; of a CLIP `recall@1`.
     pub metric: String,
     /// Of the initial weights, the order of examples and dropout.
     pub seed: u32,
@@ -124,6 +124,17 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))?;
     parse(&file_name(path), &text)
+}
+
+/// The `kind` that a configuration file's `[model]` trains.
+///
+/// # Errors
+/// A file that cannot be read or has none.
+pub fn model_kind(path: &Path) -> Result<String> {
+    let table: Table = read(path)?;
+    let kind = table.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);
+    kind.map(str::to_owned)
+        .ok_or_else(|| Error::file(file_name(path), "model.kind", "the kind of a model", "none"))
 }
 
 /// The last part of a path, for errors.
