@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::models::llama::{Llama, Rows, TokenId};
 use crate::nn::{KvCache, KvUse};
 
+/// Tokens of a prompt computed at a time: bounds the memory of activations, and costs nothing that
+/// could be measured.
+const PREFILL_TOKENS: usize = 256;
 /// Rows of full-vocabulary logits held at a time while candidates are scored.
 const LOGIT_ROWS: usize = 128;
 
@@ -132,6 +135,11 @@ impl<B: Backend> Session<B> {
 
     /// Adds tokens behind the sequence.
     pub fn append(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.cache.reserve(&self.backend, tokens.len())?;
+        tokens.chunks(PREFILL_TOKENS).try_for_each(|tokens| self.append_few(tokens))
+    }
+
+    fn append_few(&mut self, tokens: &[TokenId]) -> Result<()> {
         let b = &self.backend;
         let Some(last) = tokens.len().checked_sub(1) else { return Ok(()) };
         let segments = Segments::one(tokens.len())?;
