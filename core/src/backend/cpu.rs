@@ -6,20 +6,25 @@
 
 mod activation;
 mod attention;
+mod concat;
 mod cross_entropy;
 mod dot;
 mod gemm;
+mod l2_normalize;
 mod layer_norm;
 mod level;
 mod linear;
 mod math;
 mod matrix;
+mod mix_rows;
 mod quantized;
 mod rms_norm;
 mod rope;
 mod rows;
+mod similarity;
 mod threads;
 mod top_k;
+mod transpose;
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -28,7 +33,7 @@ pub use level::Level;
 pub use matrix::Matrix;
 use quantized::QuantizedRows;
 
-use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, check};
+use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check};
 use crate::error::Result;
 
 /// An activation (rows, cols), shared until written.
@@ -173,12 +178,28 @@ impl Backend for Cpu {
         rows::scatter_rows(x, rows, source)
     }
 
+    fn concat(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        concat::concat(parts)
+    }
+
+    fn transpose(&self, x: &Tensor, groups: usize) -> Result<Tensor> {
+        transpose::transpose(x, groups)
+    }
+
+    fn mix_rows(&self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
+        mix_rows::mix_rows(self.level, x, mix)
+    }
+
     fn linear(&self, x: &Tensor, weight: &Matrix, bias: Option<&Vector>) -> Result<Tensor> {
         linear::linear(self.level, x, weight, bias)
     }
 
     fn linear_rows(&self, x: &Tensor, weight: &Matrix, asked: &[u32]) -> Result<Tensor> {
         linear::linear_rows(self.level, x, weight, asked)
+    }
+
+    fn similarity(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        similarity::similarity(self.level, a, b)
     }
 
     fn attention(
@@ -198,6 +219,10 @@ impl Backend for Cpu {
 
     fn layer_norm(&self, x: &Tensor, weight: &Vector, bias: &Vector, eps: f32) -> Result<Tensor> {
         layer_norm::layer_norm(self.level, x, weight, bias, eps)
+    }
+
+    fn l2_normalize(&self, x: &Tensor, eps: f32) -> Result<Tensor> {
+        l2_normalize::l2_normalize(self.level, x, eps)
     }
 
     fn rope(&self, x: &Tensor, angles: &Tensor, head_dim: usize) -> Result<Tensor> {

@@ -54,9 +54,10 @@ pub(super) fn linear(
 }
 
 /// Hands out rows of a weight as f32: `(first, count, task)` calls `task` with them.
-type FloatRows<'a> = &'a (dyn Fn(usize, usize, &mut dyn FnMut(&[f32])) + Sync);
+pub(super) type FloatRows<'a> = &'a (dyn Fn(usize, usize, &mut dyn FnMut(&[f32])) + Sync);
 
-fn float(level: Level, x: &Tensor, y: &mut [f32], out: usize, weight: FloatRows<'_>) {
+/// y (rows, out) = x times the rows of `weight`.
+pub(super) fn float(level: Level, x: &Tensor, y: &mut [f32], out: usize, weight: FloatRows<'_>) {
     let [rows, cols] = x.shape;
     let y = Shared::new(y);
     threads::parallel(out.div_ceil(SLAB), |slab| {
