@@ -58,6 +58,27 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// [`Tokenizer::encode`] with special tokens, of at most `max_tokens`: a longer text loses its
+    /// end and keeps the special tokens, as by Hugging Face's truncation.
+    pub fn encode_within(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        let whole = self.encode(text, true)?;
+        if whole.len() <= max_tokens {
+            return Ok(whole);
+        }
+        let plain = self.encode(text, false)?;
+        let special = whole.len().saturating_sub(plain.len());
+        let start = (0..=special).find(|&start| {
+            whole.get(start..).is_some_and(|rest| !plain.is_empty() && rest.starts_with(&plain))
+        });
+        let (Some(start), Some(kept)) = (start, max_tokens.checked_sub(special)) else {
+            let expected = format!("room for the {special} special tokens around a text");
+            return Err(Error::argument("encode", "max_tokens", expected, max_tokens));
+        };
+        let (before, rest) = whole.split_at(start);
+        let (text, after) = rest.split_at(plain.len());
+        Ok([before, text.get(..kept).unwrap_or(text), after].concat())
+    }
+
     /// The text of `ids`; an unknown id is an error.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         if let Some(id) = ids.iter().find(|&&id| self.inner.id_to_token(id).is_none()) {

@@ -31,7 +31,7 @@ const FLOORS: [&[&str]; 10] = [
     &["weights"],
     &["nn"],
     &["models"],
-    &["tokenizer"],
+    &["tokenizer", "preprocess"],
     &["session"],
     &["metrics"],
     &["recommend"],

@@ -100,6 +100,12 @@ pub struct CatalogueItem {
     /// In the shop's currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<f64>,
+    /// What a seller says of it, in sentences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Its picture: the base name of a file in the folder `images` beside the catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Whatever else is known, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
@@ -117,6 +123,8 @@ impl CatalogueItem {
             brand: None,
             category: None,
             price: None,
+            description: None,
+            image: None,
             attributes: BTreeMap::new(),
             popularity: None,
         }

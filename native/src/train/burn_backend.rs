@@ -213,9 +213,9 @@ impl Backend for Burn {
 
     fn matrix(&self, data: MatrixData) -> Result<Matrix> {
         let [out, input] = data.shape;
-        let name = |part: &str| format!("{}.{part}", data.name);
+        let name = |part: &str| format!("{}.{part}", data.module());
         let values = dequantize(&data)?;
-        let weight = self.parameter(name("weight"), &[out, input], &values, false)?;
+        let weight = self.parameter(data.name.clone(), &[out, input], &values, false)?;
         let lora = match &data.lora {
             None => None,
             Some(lora) => Some(parameter::Lora {
@@ -434,8 +434,11 @@ impl Backend for Burn {
                 let inner = (x.clone() + cubed * 0.044_715) * SQRT_2_OVER_PI;
                 x * (inner.tanh() + 1.0) * 0.5
             }
+            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
             Activation::Relu => activation::relu(x),
+            Activation::Sigmoid => activation::sigmoid(x),
             Activation::Silu => activation::silu(x),
+            Activation::Tanh => x.tanh(),
         })
     }
 
