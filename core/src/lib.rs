@@ -18,6 +18,8 @@ pub mod nn;
 pub mod models;
 // floor 6
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub mod prompt;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub mod tokenizer;
 // floor 7
 pub mod session;
