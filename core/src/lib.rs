@@ -19,6 +19,8 @@ pub mod models;
 // floor 6
 pub mod preprocess;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub mod prompt;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub mod tokenizer;
 // floor 7
 pub mod session;

@@ -2,6 +2,7 @@
 
 pub mod bert;
 pub mod clip;
+pub mod fusion;
 pub mod llama;
 pub mod sasrec;
 pub mod vit;

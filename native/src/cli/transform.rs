@@ -24,17 +24,20 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
         "items": shop.items,
         "interactions": shop.interactions,
         "files": shop.files,
-        "oracle_hit_rate@10": shop.oracle_hit_rate_10,
+        "pictures": shop.pictures,
+        "oracle_hit_rate@1": shop.oracle_hit_rate,
     });
     let text = format!(
-        "{} users, {} items, {} interactions in {} ({})\n\
-         somebody who knew every taste would reach hit_rate@10 {:.4}\n",
+        "{} users, {} items, {} interactions, {} pictures in {} ({})\n\
+         somebody who knew every taste would find the last purchase among {} in {:.1} %\n",
         shop.users,
         shop.items,
         shop.interactions,
+        shop.pictures,
         arguments.out.display(),
         shop.files.join(", "),
-        shop.oracle_hit_rate_10
+        tributary_core::shop::NUM_CANDIDATES,
+        100.0 * shop.oracle_hit_rate
     );
     Ok(Report { json, text })
 }

@@ -56,9 +56,9 @@ impl Texts {
 
     pub(super) fn tokens(&self, text: &str) -> Result<Vec<TokenId>> {
         let Some([start, end]) = self.around else {
-            return self.tokenizer.encode_within(text, self.max_tokens);
+            return self.tokenizer.encode_truncated(text, self.max_tokens);
         };
-        let ids = self.tokenizer.encode_within(text, self.max_tokens.saturating_sub(2))?;
+        let ids = self.tokenizer.encode_truncated(text, self.max_tokens.saturating_sub(2))?;
         Ok([&[start], ids.as_slice(), &[end]].concat())
     }
 }

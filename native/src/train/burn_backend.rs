@@ -7,13 +7,14 @@
 mod attention;
 mod loss;
 mod parameter;
+mod rows;
 
 use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use tributary_core::backend::{
-    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, check,
+    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check,
 };
 use tributary_core::weights::dequantize;
 use tributary_core::{Error, Result};
@@ -287,6 +288,18 @@ impl Backend for Burn {
         Ok(())
     }
 
+    fn concat(&self, parts: &[&Tensor<2>]) -> Result<Tensor<2>> {
+        rows::concat(parts)
+    }
+
+    fn transpose(&self, x: &Tensor<2>, groups: usize) -> Result<Tensor<2>> {
+        rows::transpose(self, x, groups)
+    }
+
+    fn mix_rows(&self, x: &Tensor<2>, mix: &Mix) -> Result<Tensor<2>> {
+        rows::mix_rows(self, x, mix)
+    }
+
     fn linear(&self, x: &Tensor<2>, weight: &Matrix, bias: Option<&Vector>) -> Result<Tensor<2>> {
         check::linear(x.dims(), weight.shape(), bias.map(Vector::len))?;
         if x.dims()[0] == 0 {
@@ -318,6 +331,10 @@ impl Backend for Burn {
             }
             None => y,
         })
+    }
+
+    fn similarity(&self, a: &Tensor<2>, b: &Tensor<2>) -> Result<Tensor<2>> {
+        rows::similarity(self, a, b)
     }
 
     fn attention(
@@ -355,6 +372,10 @@ impl Backend for Burn {
         let variance = (centred.clone() * centred.clone()).mean_dim(1);
         let normal = centred / (variance + eps).sqrt();
         Ok(normal * self.value(&weight.weight) + self.value(&bias.weight))
+    }
+
+    fn l2_normalize(&self, x: &Tensor<2>, eps: f32) -> Result<Tensor<2>> {
+        rows::l2_normalize(x, eps)
     }
 
     fn rope(&self, x: &Tensor<2>, angles: &Tensor<2>, head_dim: usize) -> Result<Tensor<2>> {
