@@ -82,8 +82,7 @@ impl Vocabulary {
         });
         let broken = |what: String| Error::Internal(format!("vocabulary: {what}"));
         let learned = learned.map_err(broken)?.map_err(|e| broken(e.to_string()))?;
-        let mut file: Value =
-            serde_json::from_str(&learned).map_err(|e| broken(e.to_string()))?;
+        let mut file: Value = serde_json::from_str(&learned).map_err(|e| broken(e.to_string()))?;
         if around.clone().next().is_some() {
             file["post_processor"] = self.template(around.map(String::as_str));
         }

@@ -7,7 +7,6 @@ mod data;
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
 use serde::Serialize;
 use toml::Table;
 use tributary_core::backend::{Backend, Segments};
@@ -21,12 +20,13 @@ use super::checkpoint::write_atomically;
 use super::config::{self as shared, FitConfig};
 use super::progress::Event;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
-use crate::encoder::normalize;
 pub use config::{ClipDataConfig, ClipModelConfig, ClipTrainConfig, TextTower, VisionTower};
 use data::Pairs;
 
 /// Largest logarithm of the scale, of a factor of 100: beyond it the loss only hunts noise.
 const MAX_LOGIT_SCALE: f64 = 4.605_170_185_988_092;
+/// An embedding shorter than this is no direction.
+const MIN_LENGTH: f32 = 1e-6;
 /// Pictures or texts in one pass of a validation.
 const BATCH: usize = 32;
 
@@ -136,13 +136,13 @@ impl Objective for ClipObjective {
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
         let items: Vec<usize> = examples.iter().map(|&i| self.pairs.train[i as usize]).collect();
         let (pixels, texts) = self.pairs.batch(&items);
-        let images = unit_rows(self.clip.image_embeds(b, &pixels, None)?);
-        let texts = unit_rows(self.clip.text_embeds(b, &texts, None)?);
+        let images = b.l2_normalize(&self.clip.image_embeds(b, &pixels, None)?, MIN_LENGTH)?;
+        let texts = b.l2_normalize(&self.clip.text_embeds(b, &texts, None)?, MIN_LENGTH)?;
         let scale = b.vector_value(self.clip.logit_scale()).clamp_max(MAX_LOGIT_SCALE).exp();
-        let logits = images.matmul(texts.transpose()) * scale;
+        let logits = b.similarity(&images, &texts)? * scale;
         let own: Vec<u32> = (0..items.len() as u32).collect();
         let of_images = b.cross_entropy(&logits, &own)?;
-        let of_texts = b.cross_entropy(&logits.transpose(), &own)?;
+        let of_texts = b.cross_entropy(&b.transpose(&logits, 1)?, &own)?;
         let rows = (of_images + of_texts) * 0.5;
         Ok(Losses { rows, segments: Segments::new(&vec![1; items.len()])? })
     }
@@ -172,23 +172,15 @@ impl Objective for ClipObjective {
     }
 }
 
-/// Each row divided by its length.
-fn unit_rows(x: Tensor<2>) -> Tensor<2> {
-    let length = ((x.clone() * x.clone()).sum_dim(1) + 1e-12).sqrt();
-    x / length
-}
-
 /// Ranks every held-out picture for every held-out text, and the other way round.
 fn retrieval<B: Backend>(b: &B, clip: &Clip<B>, pairs: &Pairs) -> Result<Retrieval> {
     let (mut images, mut texts) = (Vec::new(), Vec::new());
     for batch in pairs.held_out.chunks(BATCH) {
         let (pixels, ids) = pairs.batch(batch);
         let read = |embeds| -> Result<Vec<Vec<f32>>> {
-            let values = pollster::block_on(b.read(&embeds))?;
-            let mut rows: Vec<Vec<f32>> =
-                values.chunks_exact(clip.config().projection_dim).map(<[f32]>::to_vec).collect();
-            rows.iter_mut().for_each(|row| normalize(row));
-            Ok(rows)
+            let values = pollster::block_on(b.read(&b.l2_normalize(&embeds, MIN_LENGTH)?))?;
+            let size = clip.config().projection_dim;
+            Ok(values.chunks_exact(size).map(<[f32]>::to_vec).collect())
         };
         images.extend(read(clip.image_embeds(b, &pixels, None)?)?);
         texts.extend(read(clip.text_embeds(b, &ids, None)?)?);
@@ -209,7 +201,8 @@ fn retrieval<B: Backend>(b: &B, clip: &Clip<B>, pairs: &Pairs) -> Result<Retriev
 fn recalls(queries: &[Vec<f32>], targets: &[Vec<f32>]) -> Result<[f64; 2]> {
     let mut hits = [0usize; 2];
     for (i, query) in queries.iter().enumerate() {
-        let score = |target: &Vec<f32>| -> f32 { query.iter().zip(target).map(|(a, b)| a * b).sum() };
+        let score =
+            |target: &Vec<f32>| -> f32 { query.iter().zip(target).map(|(a, b)| a * b).sum() };
         let Some(own) = targets.get(i).map(score).filter(|own| own.is_finite()) else {
             return Err(Error::argument("retrieval", "score", "a finite number", "NaN"));
         };

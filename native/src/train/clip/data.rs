@@ -74,7 +74,7 @@ impl Pairs {
         let tokenizer = vocabulary.learn(train.iter().map(|&i| words[i].as_str()))?;
         let encoder = Tokenizer::from_bytes("tokenizer.json", tokenizer.as_bytes())?;
         let limit = config.model.text.max_position_embeddings;
-        let texts = words.iter().map(|text| encoder.encode_within(text, limit));
+        let texts = words.iter().map(|text| encoder.encode_truncated(text, limit));
         let texts = texts.collect::<Result<Vec<_>>>()?;
 
         let mut hash = Sha256::new();
