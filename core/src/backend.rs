@@ -24,17 +24,23 @@ use std::fmt::Debug;
 
 use crate::error::Result;
 
-/// The nonlinearity of an MLP.
+/// A nonlinearity, of an MLP, a gate or a pooler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x * Phi(x), exact by erf.
     Gelu,
     /// GELU's tanh approximation.
     GeluTanh,
+    /// x * sigmoid(1.702 x), CLIP's approximation of GELU.
+    QuickGelu,
     /// max(x, 0).
     Relu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
     /// x * sigmoid(x).
     Silu,
+    /// tanh(x), of the poolers of BERT and ViT.
+    Tanh,
 }
 
 impl Activation {
@@ -43,8 +49,11 @@ impl Activation {
         match name {
             "gelu" => Some(Self::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            "quick_gelu" => Some(Self::QuickGelu),
             "relu" => Some(Self::Relu),
+            "sigmoid" => Some(Self::Sigmoid),
             "silu" | "swish" => Some(Self::Silu),
+            "tanh" => Some(Self::Tanh),
             _ => None,
         }
     }

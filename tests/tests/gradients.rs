@@ -14,6 +14,7 @@ use tributary_core::Result;
 use tributary_core::backend::{
     Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Mix, Prefix, Segments,
 };
+use tributary_tests::suite::elements::ACTIVATIONS;
 use tributary_tests::suite::read;
 use tributary_tests::uniform;
 
@@ -305,7 +306,7 @@ fn norms_and_rope() {
 fn losses_and_elementwise_operations() {
     check("cross_entropy", inputs(&[[4, 9]]), |l| l.b.cross_entropy(&l.inputs[0], &[8, 0, 3, 3]));
     check("add", inputs(&[[3, 5], [3, 5]]), |l| l.b.add(&l.inputs[0], &l.inputs[1]));
-    for f in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for f in ACTIVATIONS {
         check(&format!("activate {f:?}"), inputs(&[[3, 11]]), |l| l.b.activate(&l.inputs[0], f));
         check(&format!("gated {f:?}"), inputs(&[[3, 7], [3, 7]]), |l| {
             l.b.gated(&l.inputs[0], &l.inputs[1], f)

@@ -434,8 +434,11 @@ impl Backend for Burn {
                 let inner = (x.clone() + cubed * 0.044_715) * SQRT_2_OVER_PI;
                 x * (inner.tanh() + 1.0) * 0.5
             }
+            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
             Activation::Relu => activation::relu(x),
+            Activation::Sigmoid => activation::sigmoid(x),
             Activation::Silu => activation::silu(x),
+            Activation::Tanh => x.tanh(),
         })
     }
 
