@@ -17,12 +17,15 @@
 
 mod bundle;
 mod catalogue;
+mod graph;
 mod ranking;
 mod request;
+mod select;
 mod sequence;
 
 pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
 pub use catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
+pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 pub use ranking::{Ranked, rank_of, top};
 pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::catalogue::{Catalogue, ItemIndex};
 use super::ranking::{self, Ranked};
 use super::request::{RankedItem, Recommendations, Request, Timings, Usage};
-use super::{Recommender, Scorer, first_occurrences};
+use super::{Recommender, Scorer, first_occurrences, select};
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
 use crate::models::sasrec::{RepeatedItems, SasRec, SasRecConfig, SeenItems};
@@ -89,48 +89,6 @@ impl<B: Backend> SequenceRecommender<B> {
         let items = first..first + config.num_items;
         Ok(scores.chunks_exact(columns).flat_map(|row| &row[items.clone()]).copied().collect())
     }
-
-    /// Known items of the request's history, oldest first, and how many are unknown.
-    fn history(&self, request: &Request) -> Result<(Vec<ItemIndex>, usize)> {
-        let mut history: Vec<_> = request.history.iter().collect();
-        if let Some(time) = history.iter().filter_map(|i| i.time).find(|time| !time.is_finite()) {
-            return Err(Error::argument("recommend", "history.time", "a finite number", time));
-        }
-        if history.iter().all(|interaction| interaction.time.is_some()) {
-            history
-                .sort_by(|a, b| a.time.partial_cmp(&b.time).unwrap_or(std::cmp::Ordering::Equal));
-        }
-        let known: Vec<_> =
-            history.iter().filter_map(|i| self.catalogue.index_of(&i.item)).collect();
-        let unknown = history.len() - known.len();
-        Ok((known, unknown))
-    }
-
-    /// What may be recommended, in the order that breaks ties.
-    fn candidates(&self, request: &Request, seen: &HashSet<ItemIndex>) -> Result<Vec<ItemIndex>> {
-        let drop_seen =
-            request.exclude_seen && self.model.config().seen_items == SeenItems::Exclude;
-        let exclude: HashSet<_> =
-            request.exclude.iter().filter_map(|id| self.catalogue.index_of(id)).collect();
-        let allowed = |item: ItemIndex| {
-            let dropped = drop_seen && seen.contains(&item) || exclude.contains(&item);
-            !dropped
-                && (request.filter.is_empty()
-                    || self.catalogue.get(item).is_some_and(|item| request.filter.passes(item)))
-        };
-        let Some(candidates) = &request.candidates else {
-            return Ok((0..self.catalogue.len() as ItemIndex).filter(|&i| allowed(i)).collect());
-        };
-        let mut indices = Vec::with_capacity(candidates.len());
-        for id in candidates {
-            indices.push(self.catalogue.index_of(id).ok_or_else(|| {
-                Error::argument("recommend", "candidates", "ids of the catalogue", id)
-            })?);
-        }
-        let mut indices = first_occurrences(&indices);
-        indices.retain(|&item| allowed(item));
-        Ok(indices)
-    }
 }
 
 impl<B: Backend> Recommender for SequenceRecommender<B> {
@@ -147,9 +105,14 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
         if request.query.is_some() {
             return Err(Error::argument("recommend", "query", "none: sasrec reads no text", "one"));
         }
-        let (history, unknown_items) = self.history(request)?;
+        let (history, unknown_items) = select::history(&self.catalogue, request)?;
+        let history: Vec<_> = history.into_iter().map(|(item, _)| item).collect();
         let seen: HashSet<_> = history.iter().copied().collect();
-        let candidates = self.candidates(request, &seen)?;
+        let drop_seen =
+            request.exclude_seen && self.model.config().seen_items == SeenItems::Exclude;
+        let nothing = HashSet::new();
+        let dropped = if drop_seen { &seen } else { &nothing };
+        let candidates = select::candidates(&self.catalogue, request, dropped)?;
         let context = self.context(&history);
         let history_items = context.len();
         let prepared = (self.clock)();
@@ -235,7 +198,7 @@ impl<B: Backend> Scorer for SequenceRecommender<B> {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-fn system_clock() -> f64 {
+pub(super) fn system_clock() -> f64 {
     use std::sync::OnceLock;
     use std::time::Instant;
     static START: OnceLock<Instant> = OnceLock::new();
@@ -243,6 +206,6 @@ fn system_clock() -> f64 {
 }
 
 #[cfg(target_arch = "wasm32")]
-fn system_clock() -> f64 {
+pub(super) fn system_clock() -> f64 {
     0.0
 }
