@@ -18,7 +18,7 @@ pub use checkpoint::{Best, CHECKPOINT, RunState};
 pub use config::{AnyConfig, FitConfig, TrainingConfig, parse, read};
 pub use curve::CurvePoint;
 pub use graph::{
-    GRAPH_TABLE, GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
+    GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
 };
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};

@@ -92,7 +92,8 @@ impl InteractionGraph {
             events.sort_unstable();
             events.dedup();
             for &(item, behaviour) in &events {
-                let expected = || format!("items below {num_items}, behaviours below {num_behaviours}");
+                let expected =
+                    || format!("items below {num_items}, behaviours below {num_behaviours}");
                 match degrees.get_mut(item as usize) {
                     Some(degree) if (behaviour as usize) < num_behaviours => *degree += 1,
                     _ => {
@@ -143,9 +144,8 @@ impl<B: Backend> LightGcn<B> {
     /// # Errors
     /// A tensor that is missing or of another shape, by name.
     pub fn load(weights: &Weights<'_, B>, config: LightGcnConfig) -> Result<Self> {
-        let table = |name: &str, rows| {
-            weights.at(name).matrix("weight", [rows, config.hidden_size])
-        };
+        let table =
+            |name: &str, rows| weights.at(name).matrix("weight", [rows, config.hidden_size]);
         let behaviours = config.behaviours.len();
         Ok(Self {
             item_embedding: table("item_embedding", config.num_items)?,

@@ -20,8 +20,8 @@ mod config;
 mod hypergraph;
 mod scales;
 
-pub use config::{MAX_BEHAVIOURS, MAX_POSITIONS, MbhtConfig, check_behaviours};
 pub(super) use config::behaviours;
+pub use config::{MAX_BEHAVIOURS, MAX_POSITIONS, MbhtConfig, check_behaviours};
 pub use hypergraph::Hypergraph;
 use scales::Scales;
 
@@ -60,10 +60,10 @@ pub struct Mbht<B: Backend> {
     behaviour_embedding: B::Matrix, // (behaviours, hidden_size)
     layer_norm: LayerNorm<B>,       // LayerNorm (hidden_size)
     layer: Vec<Layer<B>>,
-    gate: Linear<B>,            // hypergraph.gate (hidden_size, hidden_size)
+    gate: Linear<B>,             // hypergraph.gate (hidden_size, hidden_size)
     convolution: Vec<Linear<B>>, // hypergraph.layer (hidden_size, hidden_size)
-    fusion: Linear<B>,          // fusion.dense (hidden_size, hidden_size)
-    fusion_score: Linear<B>,    // fusion.score (1, hidden_size)
+    fusion: Linear<B>,           // fusion.dense (hidden_size, hidden_size)
+    fusion_score: Linear<B>,     // fusion.score (1, hidden_size)
 }
 
 impl<B: Backend> Mbht<B> {
@@ -113,7 +113,12 @@ impl<B: Backend> Mbht<B> {
     ///
     /// # Errors
     /// Slots that [`Mbht::forward`] refuses; an embedding that is not finite.
-    pub async fn hypergraph(&self, b: &B, slots: &[Slot], segments: &Segments) -> Result<Hypergraph> {
+    pub async fn hypergraph(
+        &self,
+        b: &B,
+        slots: &[Slot],
+        segments: &Segments,
+    ) -> Result<Hypergraph> {
         self.check(slots, segments)?;
         let items = b.embed(&self.item_embedding, &unique_items(slots)).at(|| "item_embedding")?;
         let gated = b.gated(&self.gate.forward(b, &items)?, &items, Activation::Sigmoid)?;
@@ -162,12 +167,7 @@ impl<B: Backend> Mbht<B> {
     }
 
     /// (rows, hidden_size) -> same.
-    fn transformer(
-        &self,
-        b: &B,
-        events: &B::Tensor,
-        segments: &Segments,
-    ) -> Result<B::Tensor> {
+    fn transformer(&self, b: &B, events: &B::Tensor, segments: &Segments) -> Result<B::Tensor> {
         let config = &self.config;
         let scales = Scales::new(config, segments)?;
         let positions = b.embed(&self.position_embedding, &scales.positions)?;
@@ -190,7 +190,9 @@ impl<B: Backend> Mbht<B> {
             let edges = b.mix_rows(&layer.forward(b, &nodes)?, &graph.to_edges)?;
             nodes = b.mix_rows(&edges, &graph.to_rows)?;
             nodes = b.dropout(&nodes, self.config.hypergraph_dropout_prob)?;
-            layers.push(b.mix_rows(&nodes, &graph.readout.scaled(1.0 / self.convolution.len() as f32)?)?);
+            layers.push(
+                b.mix_rows(&nodes, &graph.readout.scaled(1.0 / self.convolution.len() as f32)?)?,
+            );
         }
         let mut layers = layers.into_iter();
         let Some(mut sum) = layers.next() else {
@@ -232,16 +234,16 @@ impl<B: Backend> Mbht<B> {
 /// normalised after its residual.
 #[derive(Debug)]
 struct Layer<B: Backend> {
-    low_rank: Projections<B>,       // low_rank_attention
-    key_projection: Linear<B>,      // over positions (low_rank, max_seq_len)
-    value_projection: Linear<B>,    // over positions (low_rank, max_seq_len)
-    pooled: Projections<B>,         // pooled_attention, shared by all pooled scales
-    scale_fusion: Linear<B>,        // over positions (max_seq_len, max_seq_len + pooled positions)
-    dense: Linear<B>,               // (hidden_size, hidden_size)
+    low_rank: Projections<B>,           // low_rank_attention
+    key_projection: Linear<B>,          // over positions (low_rank, max_seq_len)
+    value_projection: Linear<B>,        // over positions (low_rank, max_seq_len)
+    pooled: Projections<B>,             // pooled_attention, shared by all pooled scales
+    scale_fusion: Linear<B>, // over positions (max_seq_len, max_seq_len + pooled positions)
+    dense: Linear<B>,        // (hidden_size, hidden_size)
     attention_layer_norm: LayerNorm<B>, // attention.LayerNorm (hidden_size)
-    dense_1: Linear<B>,             // intermediate.dense_1 (intermediate_size, hidden_size)
-    dense_2: Linear<B>,             // intermediate.dense_2 (hidden_size, intermediate_size)
-    layer_norm: LayerNorm<B>,       // intermediate.LayerNorm (hidden_size)
+    dense_1: Linear<B>,      // intermediate.dense_1 (intermediate_size, hidden_size)
+    dense_2: Linear<B>,      // intermediate.dense_2 (hidden_size, intermediate_size)
+    layer_norm: LayerNorm<B>, // intermediate.LayerNorm (hidden_size)
 }
 
 impl<B: Backend> Layer<B> {

@@ -174,7 +174,8 @@ impl<B: Backend> GraphRecommender<B> {
         let (mut slots, mut lengths) = (Vec::new(), Vec::with_capacity(histories.len()));
         for (events, asked) in histories {
             let window = model.window(events);
-            let known = window.iter().map(|&(item, behaviour)| Slot { item: Some(item), behaviour });
+            let known =
+                window.iter().map(|&(item, behaviour)| Slot { item: Some(item), behaviour });
             slots.extend(known);
             slots.push(Slot { item: None, behaviour: *asked });
             lengths.push(window.len() + 1);
@@ -256,7 +257,13 @@ impl<B: Backend> Recommender for GraphRecommender<B> {
         };
         let candidates = candidates.len();
         let usage = Usage { history_items, unknown_items, candidates, ..Usage::default() };
-        Ok(Recommendations { items, timings, usage, backend: self.backend.info().into(), valid: true })
+        Ok(Recommendations {
+            items,
+            timings,
+            usage,
+            backend: self.backend.info().into(),
+            valid: true,
+        })
     }
 }
 

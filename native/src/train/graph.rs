@@ -28,13 +28,11 @@ use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
 use super::trainer::{FitOptions, TrainReport, fit};
+use crate::bundle::GRAPH_TABLE;
 use crate::data::Dataset;
 use lightgcn::LightGcnObjective;
 use mbht::MbhtObjective;
 use sequences::Sequences;
-
-/// File name of the tables inside a run's folder.
-pub const GRAPH_TABLE: &str = "graph.safetensors";
 
 /// `[model]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -232,16 +230,15 @@ pub fn run(
     let target = dataset.behaviour(&data.target_behaviour)?;
     check_behaviours(&dataset.behaviours)?;
     let identity = identity(config, &dataset)?;
-    let sequences =
-        Sequences::new(&dataset, target, &fit_config, data.validation_users)?;
+    let sequences = Sequences::new(&dataset, target, &fit_config, data.validation_users)?;
 
     let seed = u64::from(config.training.seed);
     let trainable = Trainable::Everything;
     let b = Burn::new(config.training.device, BurnOptions { trainable, seed })?;
     let weights = Weights::fresh(&b, seed);
     let open = |report: &TrainReport| -> Result<Checkpoint> {
-        let bytes = std::fs::read(&report.weights)
-            .map_err(|e| Error::io(report.weights.display(), e))?;
+        let bytes =
+            std::fs::read(&report.weights).map_err(|e| Error::io(report.weights.display(), e))?;
         Checkpoint::from_bytes(super::WEIGHTS, bytes)
     };
     let cpu = Cpu::new();
@@ -257,7 +254,11 @@ pub fn run(
             let objective = MbhtObjective::new(encoder, &sequences, mbht.mask_ratio, seed);
             let report = fit(&b, &objective, &fit_config, identity, options, progress)?;
             let tables = open(&report)?;
-            (report, table::values(&tables, table::ITEMS)?, table::values(&tables, table::BEHAVIOURS)?)
+            (
+                report,
+                table::values(&tables, table::ITEMS)?,
+                table::values(&tables, table::BEHAVIOURS)?,
+            )
         }
         GraphModelConfig::LightGcn(lightgcn) => {
             let model_config = config.lightgcn(lightgcn, &dataset)?;

@@ -64,7 +64,8 @@ impl Objective for LightGcnObjective<'_> {
         for &example in examples {
             let key = Random::stream(self.seed, b.step()).next_u64();
             let mut random = Random::stream(key, u64::from(example));
-            let (events, question) = self.sequences.draw(example, self.target_share, &mut random)?;
+            let (events, question) =
+                self.sequences.draw(example, self.target_share, &mut random)?;
             histories.push(events);
             questions.push(question);
         }

@@ -44,14 +44,20 @@ impl<'a> MbhtObjective<'a> {
             hidden.clear();
         }
         let is_hidden = |item: u32| hidden.get(&item).copied().unwrap_or(false);
-        let slot = |&(item, behaviour): &Event| {
-            Slot { item: (!is_hidden(item)).then_some(item), behaviour }
+        let slot = |&(item, behaviour): &Event| Slot {
+            item: (!is_hidden(item)).then_some(item),
+            behaviour,
         };
         let targets = window.iter().map(|&(item, _)| item).filter(|&item| is_hidden(item));
         (window.iter().map(slot).collect(), targets.collect())
     }
 
-    fn hidden(&self, b: &Burn, slots: &[Slot], lengths: &[usize]) -> Result<<Burn as Backend>::Tensor> {
+    fn hidden(
+        &self,
+        b: &Burn,
+        slots: &[Slot],
+        lengths: &[usize],
+    ) -> Result<<Burn as Backend>::Tensor> {
         let segments = Segments::new(lengths)?;
         let hypergraph = pollster::block_on(self.model.hypergraph(b, slots, &segments))?;
         self.model.forward(b, slots, &segments, &hypergraph)

@@ -61,8 +61,10 @@ impl<'a> Sequences<'a> {
             let events = user.items.iter().zip(&user.behaviours).zip(&touches);
             let questions: Vec<Question> = events
                 .filter(|(_, history)| **history > 0)
-                .map(|((&item, &behaviour), &history)| {
-                    Question { history, item, behaviour: u32::from(behaviour) }
+                .map(|((&item, &behaviour), &history)| Question {
+                    history,
+                    item,
+                    behaviour: u32::from(behaviour),
                 })
                 .collect();
             if !questions.is_empty() {
@@ -159,12 +161,16 @@ impl<'a> Sequences<'a> {
         let mut metrics = RankingMetrics::new(&[self.k])?;
         for batch in self.validation.chunks(VALIDATION_BATCH) {
             let history = |case: &TargetCase| {
-                self.dataset.users.get(case.user).map_or(Vec::new(), |user| events(user, case.history))
+                self.dataset
+                    .users
+                    .get(case.user)
+                    .map_or(Vec::new(), |user| events(user, case.history))
             };
             let histories: Vec<Vec<Event>> = batch.iter().map(history).collect();
             let slices: Vec<&[Event]> = histories.iter().map(Vec::as_slice).collect();
             let scores = score(&slices)?;
-            for ((case, history), row) in batch.iter().zip(&histories).zip(scores.chunks(num_items)) {
+            for ((case, history), row) in batch.iter().zip(&histories).zip(scores.chunks(num_items))
+            {
                 let seen: std::collections::HashSet<_> =
                     history.iter().map(|&(item, _)| item).collect();
                 let others = (0..num_items as ItemIndex)
