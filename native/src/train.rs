@@ -5,6 +5,7 @@ pub mod burn_backend;
 mod checkpoint;
 mod config;
 mod curve;
+mod graph;
 mod optimizer;
 mod progress;
 mod random;
@@ -14,8 +15,11 @@ mod trainer;
 
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
-pub use config::{FitConfig, TrainingConfig, parse, read};
+pub use config::{AnyConfig, FitConfig, TrainingConfig, parse, read};
 pub use curve::CurvePoint;
+pub use graph::{
+    GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
+};
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
 pub use sasrec::{DataConfig, ModelConfig, ModelKind, TrainConfig, run};
