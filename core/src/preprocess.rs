@@ -138,7 +138,7 @@ fn clip_defaults(image_size: usize) -> Defaults {
         center_crop: Some(image_size),
         statistics: [
             [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            [0.268_629_54, 0.261_302_6, 0.275_777_1],
         ],
         number_is_shortest_edge: true,
     }

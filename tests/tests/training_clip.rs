@@ -7,7 +7,7 @@ use serde_json::json;
 use tributary::encode::read_picture;
 use tributary::encoder::Encoder;
 use tributary::train::clip::{ClipReport, ClipTrainConfig, run};
-use tributary::train::{CHECKPOINT, FitOptions, Stopped, WEIGHTS, model_kind};
+use tributary::train::{CHECKPOINT, FitOptions, Stopped, WEIGHTS};
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 use tributary_tests::files::{assert_refused, tensors};
@@ -159,7 +159,4 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     assert_refused("heads", run(&config, &options, &mut |_| {}), &["num_attention_heads"]);
     config.data.path = Path::new("nowhere").into();
     assert_refused("path", run(&config, &options, &mut |_| {}), &["catalogue.jsonl"]);
-    let path = shop.0.write("kind.toml", "[model]\nkind = 'clip'");
-    assert_eq!(model_kind(&path).unwrap(), "clip");
-    assert_refused("kind", model_kind(&shop.0.write("no.toml", "")), &["model.kind"]);
 }

@@ -9,17 +9,20 @@ use tributary_core::recommend::Recommender;
 use super::Report;
 use super::arguments::TrainArguments;
 use crate::bundle::{Bundle, BundleText, write_bundle};
+use crate::device::Device;
+use crate::recommender::AnyRecommender;
 use crate::train::clip::{ClipReport, ClipTrainConfig};
-use crate::train::{self, FitOptions, Stopped, TrainConfig, TrainReport};
+use crate::train::{self, AnyConfig, FitOptions, Stopped, TrainReport};
+use crate::with_recommender;
 
 pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
+    let config = AnyConfig::read(&arguments.config)?;
     let options =
         FitOptions { out: arguments.out.clone(), resume: arguments.resume, max_steps: None };
-    if train::model_kind(&arguments.config)? == "clip" {
-        return clip(&ClipTrainConfig::read(&arguments.config)?, &options);
+    if let AnyConfig::Clip(config) = &config {
+        return clip(config, &options);
     }
-    let config = TrainConfig::read(&arguments.config)?;
-    let report = train::run(&config, &options, &mut train::bar(false))?;
+    let report = config.run(&options, &mut train::bar(false))?;
     let how = match report.stopped {
         Stopped::Finished => "finished",
         Stopped::Early => "stopped early: validation no longer improved",
@@ -81,20 +84,21 @@ fn clip(config: &ClipTrainConfig, options: &FitOptions) -> Result<Report> {
 }
 
 /// Makes the output folder a bundle, so that `recommend` and `evaluate` take it at once.
-fn bundle(arguments: &TrainArguments, config: &TrainConfig, report: &TrainReport) -> Result<()> {
+fn bundle(arguments: &TrainArguments, config: &AnyConfig, report: &TrainReport) -> Result<()> {
     let model = Bundle::from_model(&arguments.out)?;
-    let recommender = model.sequence_recommender(&tributary_core::backend::cpu::Cpu::new())?;
+    let recommender = AnyRecommender::load(&model, Device::Cpu)?;
+    let name = with_recommender!(&recommender, recommender => recommender.name().to_string());
     let mut quality = BTreeMap::new();
     if let Some(best) = &report.best {
-        quality.insert(format!("validation {}", config.training.metric), json!(best.metric));
+        quality.insert(format!("validation {}", config.training().metric), json!(best.metric));
     }
     let text = BundleText {
-        recommender: recommender.name().to_string(),
-        licence: config.data.licence.clone().unwrap_or_else(|| "not stated".into()),
+        recommender: name,
+        licence: config.licence().unwrap_or("not stated").into(),
         provenance: format!(
             "tributary {} train, seed {}, {} steps",
             env!("CARGO_PKG_VERSION"),
-            config.training.seed,
+            config.training().seed,
             report.steps
         ),
         quality,

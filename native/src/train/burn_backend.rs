@@ -108,6 +108,11 @@ impl Burn {
         *lock(&self.shared.state) = State { training: true, step, dropout_calls: 0 };
     }
 
+    /// The step that [`Burn::training`] was last told, for whoever draws random numbers per step.
+    pub fn step(&self) -> u64 {
+        lock(&self.shared.state).step
+    }
+
     /// From here on: no graph, no dropout.
     pub fn inference(&self) {
         lock(&self.shared.state).training = false;
