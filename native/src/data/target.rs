@@ -59,7 +59,7 @@ impl Dataset {
         };
         match self.split {
             SplitRule::Given => self.users.iter().map(|user| user.items.len()).collect(),
-            SplitRule::LeaveOneOut => self.users.iter().map(end).collect(),
+            SplitRule::LeaveOneOut | SplitRule::LastOf(_) => self.users.iter().map(end).collect(),
         }
     }
 }

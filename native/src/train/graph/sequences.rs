@@ -76,7 +76,9 @@ impl<'a> Sequences<'a> {
         let mut validation = match dataset.split {
             // Somebody split already and kept the validation part elsewhere.
             SplitRule::Given => Vec::new(),
-            SplitRule::LeaveOneOut => dataset.target_cases(target, Split::Valid),
+            SplitRule::LeaveOneOut | SplitRule::LastOf(_) => {
+                dataset.target_cases(target, Split::Valid)
+            }
         };
         validation.truncate(validation_users.unwrap_or(usize::MAX));
         let (metric, k) = (config.training.metric.clone(), config.metric_k()?);
