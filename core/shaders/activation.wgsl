@@ -1,4 +1,4 @@
-// activation: the nonlinearities of an MLP
+// activation: the nonlinearities
 //
 // grid      set by the kernel
 // numerics  f32; erf by its complement with a relative error of 1.2e-7 everywhere (Numerical
@@ -8,7 +8,7 @@
 //
 // Arguments of exp and tanh are clamped: WGSL lets an implementation assume that no infinity occurs.
 
-// 0 gelu, 1 gelu_tanh, 2 relu, 3 silu
+// 0 gelu, 1 gelu_tanh, 2 relu, 3 silu, 4 quick_gelu, 5 sigmoid, 6 tanh
 override ACTIVATION: u32;
 
 // 1 - erf(z) for z >= 0
@@ -41,8 +41,17 @@ fn activation(x: f32) -> f32 {
         case 2u: {
             return max(x, 0.0);
         }
-        default: {
+        case 3u: {
             return x / (1.0 + exp(min(-x, 80.0)));
+        }
+        case 4u: {
+            return x / (1.0 + exp(min(-1.702 * x, 80.0)));
+        }
+        case 5u: {
+            return 1.0 / (1.0 + exp(min(-x, 80.0)));
+        }
+        default: {
+            return tanh(clamp(x, -15.0, 15.0));
         }
     }
 }

@@ -3,7 +3,8 @@
 //
 // grid      one workgroup per row and head, heads first; past 65535 in workgroup_id.y
 // numerics  online softmax over blocks of LANES keys, f32; sums in the order of the linked reduction
-// baseline  WebGPU default limits: 2.3 KiB of workgroup memory, 7 storage buffers, head_dim <= 256
+// baseline  WebGPU default limits: 7 storage buffers; head_dim <= 4 * PARTS * LANES; 2.3 KiB of workgroup
+//           memory with 64 lanes and 1 part, 13 KiB with 256 and 2
 
 struct AttentionParams {
     rows: u32,
@@ -23,7 +24,7 @@ struct AttentionParams {
 @group(0) @binding(6) var<storage, read> prefix_v: array<f32>;   // (capacity, key heads * head_dim)
 @group(0) @binding(7) var<storage, read> visible: array<u32>;    // (rows, 2): first row, end
 
-const MAX_HEAD_DIM: u32 = 256u;
+const MAX_HEAD_DIM: u32 = 4u * PARTS * LANES;
 // Below every score, and far enough from the end of f32 that differences stay finite.
 const LOWEST: f32 = -1e30;
 
@@ -80,8 +81,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
     let count = params.prefix_len + visible[row * 2u + 1u] - first;
     var largest = LOWEST;
     var total = 0.0;
-    // Columns lane, lane + LANES, lane + 2 LANES, lane + 3 LANES of this head.
-    var context = vec4<f32>();
+    // Columns lane, lane + LANES, lane + 2 LANES and so on of this head.
+    var context: array<vec4<f32>, PARTS>;
     for (var k0 = 0u; k0 < count; k0 += LANES) {
         let key = k0 + at.lane;
         var own_score = LOWEST;
@@ -99,21 +100,26 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, at: At) {
         // Its barriers also publish the weights; those of the next round's maximum protect them.
         let sum = reduce_sum(at, vec4<f32>(weight, 0.0, 0.0, 0.0)).x;
         total = total * shrink + sum;
-        context *= shrink;
+        for (var part = 0u; part < PARTS; part++) {
+            context[part] *= shrink;
+        }
         for (var j = 0u; j < min(LANES, count - k0); j++) {
             let i = place(k0 + j, first, head);
-            context += weights[j] * vec4<f32>(
-                value(k0 + j, i, at.lane),
-                value(k0 + j, i, at.lane + LANES),
-                value(k0 + j, i, at.lane + 2u * LANES),
-                value(k0 + j, i, at.lane + 3u * LANES),
-            );
+            for (var part = 0u; part < PARTS; part++) {
+                let d = at.lane + 4u * LANES * part;
+                context[part] += weights[j] * vec4<f32>(
+                    value(k0 + j, i, d),
+                    value(k0 + j, i, d + LANES),
+                    value(k0 + j, i, d + 2u * LANES),
+                    value(k0 + j, i, d + 3u * LANES),
+                );
+            }
         }
     }
-    for (var part = 0u; part < 4u; part++) {
+    for (var part = 0u; part < 4u * PARTS; part++) {
         let d = at.lane + part * LANES;
         if (d < params.head_dim) {
-            y[own + d] = context[part] / total;
+            y[own + d] = context[part / 4u][part % 4u] / total;
         }
     }
 }

@@ -12,9 +12,11 @@ pub mod check;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod mix;
 mod segments;
 mod weight;
 
+pub use mix::Mix;
 pub use segments::{Attend, HeadShape, Mask, Prefix, Segments};
 pub use weight::{LoraData, MatrixData};
 
@@ -22,17 +24,23 @@ use std::fmt::Debug;
 
 use crate::error::Result;
 
-/// The nonlinearity of an MLP.
+/// A nonlinearity, of an MLP, a gate or a pooler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x * Phi(x), exact by erf.
     Gelu,
     /// GELU's tanh approximation.
     GeluTanh,
+    /// x * sigmoid(1.702 x), CLIP's approximation of GELU.
+    QuickGelu,
     /// max(x, 0).
     Relu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
     /// x * sigmoid(x).
     Silu,
+    /// tanh(x), of the poolers of BERT and ViT.
+    Tanh,
 }
 
 impl Activation {
@@ -41,8 +49,11 @@ impl Activation {
         match name {
             "gelu" => Some(Self::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            "quick_gelu" => Some(Self::QuickGelu),
             "relu" => Some(Self::Relu),
+            "sigmoid" => Some(Self::Sigmoid),
             "silu" | "swish" => Some(Self::Silu),
+            "tanh" => Some(Self::Tanh),
             _ => None,
         }
     }
@@ -105,6 +116,15 @@ pub trait Backend: Clone + Debug {
     /// Overwrites rows of `x` by the rows of `source`, in place; `rows` must be distinct.
     fn scatter_rows(&self, x: &mut Self::Tensor, rows: &[u32], source: &Self::Tensor)
     -> Result<()>;
+    /// The columns of all parts side by side: parts (rows, cols_i) -> (rows, sum of cols_i). At
+    /// least one part.
+    fn concat(&self, parts: &[&Self::Tensor]) -> Result<Self::Tensor>;
+    /// The transpose of each of `groups` equal blocks of rows: (groups * n, cols) ->
+    /// (groups * cols, n). Between two of these a linear works over positions instead of columns.
+    fn transpose(&self, x: &Self::Tensor, groups: usize) -> Result<Self::Tensor>;
+    /// Weighted sums of rows: y[i] = sum over the entries of row i of weight * x[column]; `x`
+    /// (from, cols), `mix` (rows, from) -> (rows, cols).
+    fn mix_rows(&self, x: &Self::Tensor, mix: &Mix) -> Result<Self::Tensor>;
 
     // ---- products ----
 
@@ -123,9 +143,12 @@ pub trait Backend: Clone + Debug {
         weight: &Self::Matrix,
         asked: &[u32],
     ) -> Result<Self::Tensor>;
+    /// a b^T, both activations: (rows_a, cols), (rows_b, cols) -> (rows_a, rows_b). With a column of
+    /// ones as `b` it repeats a column.
+    fn similarity(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
     /// softmax(q k^T / sqrt(head_dim), masked) v, per head: (rows, num_attention_heads * head_dim).
-    /// `q` as the result; `k`, `v` (rows, num_key_value_heads * head_dim). See [`Attend`] for who
-    /// sees whom.
+    /// `q` as the result; `k`, `v` (rows, num_key_value_heads * head_dim), or as many rows as
+    /// [`Attend::keys`] has. See [`Attend`] for who sees whom.
     fn attention(
         &self,
         q: &Self::Tensor,
@@ -147,6 +170,9 @@ pub trait Backend: Clone + Debug {
         bias: &Self::Vector,
         eps: f32,
     ) -> Result<Self::Tensor>;
+    /// x / max(||x||, eps), per row: rows of length 1, rows of zeros stay zeros. `eps` is at least
+    /// [`check::MIN_NORM`].
+    fn l2_normalize(&self, x: &Self::Tensor, eps: f32) -> Result<Self::Tensor>;
     /// Rotary position embedding, the half-split form of Hugging Face: with a, b the halves of each
     /// head, (a cos - b sin, b cos + a sin). `angles` (rows, head_dim): head_dim / 2 cosines, then
     /// as many sines, of each row's position.

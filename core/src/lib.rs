@@ -17,6 +17,7 @@ pub mod nn;
 // floor 5
 pub mod models;
 // floor 6
+pub mod preprocess;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub mod prompt;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]

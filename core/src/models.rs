@@ -1,4 +1,8 @@
 //! Floor 5: one file per model, generic over the backend.
 
+pub mod bert;
+pub mod clip;
+pub mod fusion;
 pub mod llama;
 pub mod sasrec;
+pub mod vit;

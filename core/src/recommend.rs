@@ -26,7 +26,9 @@ mod select;
 mod sequence;
 
 pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
-pub use catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
+pub use catalogue::{
+    Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
+};
 pub use embeddings::{EmbeddingTable, ITEM_EMBEDDING, ItemEmbeddings, PRESENT};
 pub use ranking::{Ranked, rank_of, top};
 pub use request::{

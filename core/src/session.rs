@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::models::llama::{Llama, Rows, TokenId};
 use crate::nn::{KvCache, KvUse};
 
+/// Tokens of a prompt computed at a time: bounds the memory of activations, and costs nothing that
+/// could be measured.
+const PREFILL_TOKENS: usize = 256;
 /// Rows of full-vocabulary logits held at a time while candidates are scored.
 const LOGIT_ROWS: usize = 128;
 
@@ -195,6 +198,15 @@ impl<B: Backend> Session<B> {
 
     /// Adds `slots` behind the sequence; `soft` holds the rows of the whole prompt they end.
     fn extend(&mut self, slots: &[Slot], soft: Option<&SoftTokens<'_, B::Tensor>>) -> Result<()> {
+        self.cache.reserve(&self.backend, slots.len())?;
+        slots.chunks(PREFILL_TOKENS).try_for_each(|slots| self.extend_few(slots, soft))
+    }
+
+    fn extend_few(
+        &mut self,
+        slots: &[Slot],
+        soft: Option<&SoftTokens<'_, B::Tensor>>,
+    ) -> Result<()> {
         let b = &self.backend;
         let Some(last) = slots.len().checked_sub(1) else { return Ok(()) };
         let first = self.slots.len() as u32;
@@ -202,11 +214,14 @@ impl<B: Backend> Session<B> {
         let positions = segments.positions(first);
         let rows = Rows { segments: &segments, positions: &positions };
         let tokens: Vec<TokenId> = slots.iter().map(|slot| slot.token).collect();
-        let cached = soft.map_or(0, |soft| soft.positions.partition_point(|&p| p < first));
+        // The soft tokens among these slots.
+        let before = |end: u32| soft.map_or(0, |soft| soft.positions.partition_point(|&p| p < end));
+        let own = before(first)..before(first + slots.len() as u32);
         let hidden = match soft {
-            Some(soft) if cached < soft.positions.len() => {
-                let places: Vec<u32> = soft.positions[cached..].iter().map(|p| p - first).collect();
-                let new: Vec<u32> = (cached as u32..soft.positions.len() as u32).collect();
+            Some(soft) if !own.is_empty() => {
+                let places: Vec<u32> =
+                    soft.positions[own.clone()].iter().map(|p| p - first).collect();
+                let new: Vec<u32> = own.map(|row| row as u32).collect();
                 let soft = b.gather_rows(soft.rows, &new)?;
                 self.model.embed_soft(b, &tokens, &places, &soft)?
             }

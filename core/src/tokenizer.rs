@@ -74,6 +74,27 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// [`Tokenizer::encode`] with special tokens, of at most `max_tokens`: a longer text loses its
+    /// end and keeps the special tokens, as by Hugging Face's truncation.
+    pub fn encode_truncated(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        let whole = self.encode(text, true)?;
+        if whole.len() <= max_tokens {
+            return Ok(whole);
+        }
+        let plain = self.encode(text, false)?;
+        let special = whole.len().saturating_sub(plain.len());
+        let start = (0..=special).find(|&start| {
+            whole.get(start..).is_some_and(|rest| !plain.is_empty() && rest.starts_with(&plain))
+        });
+        let (Some(start), Some(kept)) = (start, max_tokens.checked_sub(special)) else {
+            let expected = format!("room for the {special} special tokens around a text");
+            return Err(Error::argument("encode", "max_tokens", expected, max_tokens));
+        };
+        let (before, rest) = whole.split_at(start);
+        let (text, after) = rest.split_at(plain.len());
+        Ok([before, text.get(..kept).unwrap_or(text), after].concat())
+    }
+
     /// The ids of `text` as content: whatever it says, no special and no added token comes of it.
     /// Titles and everything else that is not ours goes through here.
     pub fn encode_content(&self, text: &str) -> Result<Vec<u32>> {

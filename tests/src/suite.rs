@@ -4,6 +4,7 @@
 pub mod attention;
 pub mod elements;
 pub mod errors;
+pub mod mixes;
 pub mod norms;
 pub mod products;
 pub mod rows;

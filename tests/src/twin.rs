@@ -2,7 +2,7 @@
 //! purpose.
 
 use half::f16;
-use tributary_core::backend::{Activation, HeadShape, LoraData, Mask, MatrixData, Segments};
+use tributary_core::backend::{Activation, HeadShape, LoraData, Mask, MatrixData, Mix, Segments};
 use tributary_core::dtype::{BLOCK, Format};
 
 /// f32 values, exactly.
@@ -46,6 +46,46 @@ pub fn rows(table: &[f64], cols: usize, asked: &[u32]) -> Vec<f64> {
     asked.iter().flat_map(|&row| table[row as usize * cols..][..cols].to_vec()).collect()
 }
 
+/// Parts (rows, cols_i) side by side.
+pub fn concat(parts: &[(&[f64], usize)], rows: usize) -> Vec<f64> {
+    let row = |row| parts.iter().flat_map(move |(x, cols)| x[row * cols..][..*cols].to_vec());
+    (0..rows).flat_map(row).collect()
+}
+
+/// Each of `groups` blocks of x (rows, cols) transposed.
+pub fn transpose(x: &[f64], cols: usize, groups: usize) -> Vec<f64> {
+    let n = x.len() / cols / groups;
+    let mut y = vec![0.0; x.len()];
+    for group in 0..groups {
+        for row in 0..n {
+            for col in 0..cols {
+                y[(group * cols + col) * n + row] = x[(group * n + row) * cols + col];
+            }
+        }
+    }
+    y
+}
+
+/// y[i] = sum_j weight_ij x[j].
+pub fn mix_rows(x: &[f64], cols: usize, mix: &Mix) -> Vec<f64> {
+    let mut y = vec![0.0; mix.shape()[0] * cols];
+    for (row, ends) in mix.starts().windows(2).enumerate() {
+        for entry in ends[0] as usize..ends[1] as usize {
+            for col in 0..cols {
+                let value = x[mix.columns()[entry] as usize * cols + col];
+                y[row * cols + col] += f64::from(mix.weights()[entry]) * value;
+            }
+        }
+    }
+    y
+}
+
+/// x / max(||x||, eps), per row.
+pub fn l2_normalize(x: &[f64], cols: usize, eps: f64) -> Vec<f64> {
+    let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt().max(eps);
+    x.chunks(cols).flat_map(|row| row.iter().map(|x| x / norm(row)).collect::<Vec<_>>()).collect()
+}
+
 /// x W^T + bias: x (rows, in), w (out, in).
 pub fn linear(x: &[f64], w: &[f64], bias: Option<&[f32]>, input: usize, out: usize) -> Vec<f64> {
     let rows = x.len() / input;
@@ -87,23 +127,24 @@ pub fn add_lora(y: &mut [f64], x: &[f64], lora: &LoraData, input: usize, out: us
 /// Keys and values before all segments: (k, v), each (len, kv_size).
 pub type Prefix<'a> = Option<(&'a [f64], &'a [f64])>;
 
-/// softmax(q k^T / sqrt(head_dim), masked) v, per head.
+/// softmax(q k^T / sqrt(head_dim), masked) v, per head; `segments` of q, and of k and v.
 pub fn attention(
     q: &[f64],
     k: &[f64],
     v: &[f64],
-    segments: &Segments,
+    segments: [&Segments; 2],
     mask: Mask,
     prefix: Prefix<'_>,
     heads: HeadShape,
 ) -> Vec<f64> {
     let (head_dim, q_size, kv_size) = (heads.head_dim, heads.q_size(), heads.kv_size());
     let mut y = vec![0.0; q.len()];
-    for segment in segments.iter() {
+    let [of_q, of_k] = segments;
+    for (segment, seen) in of_q.iter().zip(of_k.iter()) {
         for row in segment.clone() {
             let end = match mask {
                 Mask::Causal => row + 1,
-                Mask::Bidirectional => segment.end,
+                Mask::Bidirectional => seen.end,
             };
             for head in 0..heads.num_attention_heads {
                 let at = head / heads.group() * head_dim;
@@ -111,7 +152,7 @@ pub fn attention(
                 if let Some((k, v)) = prefix {
                     keys.extend(k.chunks(kv_size).zip(v.chunks(kv_size)));
                 }
-                let own = segment.start * kv_size..end * kv_size;
+                let own = seen.start * kv_size..end * kv_size;
                 keys.extend(k[own.clone()].chunks(kv_size).zip(v[own].chunks(kv_size)));
                 let q = &q[row * q_size + head * head_dim..][..head_dim];
                 let scores: Vec<f64> = keys
@@ -209,6 +250,9 @@ pub fn activation(x: f64, f: Activation) -> f64 {
         }
         Activation::Relu => x.max(0.0),
         Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::Tanh => x.tanh(),
     }
 }
 

@@ -12,8 +12,9 @@
 use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Matrix, Trainable, Vector};
 use tributary_core::Result;
 use tributary_core::backend::{
-    Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Prefix, Segments,
+    Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Mix, Prefix, Segments,
 };
+use tributary_tests::suite::elements::ACTIVATIONS;
 use tributary_tests::suite::read;
 use tributary_tests::uniform;
 
@@ -68,7 +69,7 @@ impl Leaves {
             self.inputs.iter().map(|&shape| b.variable(next(), shape)).collect::<Result<_>>()?;
         let mut matrices = Vec::new();
         for (i, &(shape, rank)) in self.matrices.iter().enumerate() {
-            let mut data = MatrixData::from_f32(format!("m{i}"), next(), shape);
+            let mut data = MatrixData::from_f32(format!("m{i}.weight"), next(), shape);
             data.lora =
                 rank.map(|r| LoraData { r, a: next().clone(), b: next().clone(), scale: 1.7 });
             matrices.push(b.matrix(data)?);
@@ -165,6 +166,41 @@ fn embed_and_row_moves() {
 }
 
 #[test]
+fn rearranged_and_mixed_rows() {
+    check("concat", inputs(&[[3, 2], [3, 5], [3, 1]]), |l| {
+        l.b.concat(&[&l.inputs[0], &l.inputs[1], &l.inputs[2], &l.inputs[0]])
+    });
+    check("transpose", inputs(&[[6, 5]]), |l| l.b.transpose(&l.inputs[0], 2));
+    check("mix_rows", inputs(&[[4, 3]]), |l| {
+        let rows = [vec![(3, 0.5), (0, -2.0), (3, 1.5)], vec![], vec![(1, 1.0)], vec![(2, 0.25)]];
+        l.b.mix_rows(&l.inputs[0], &Mix::new(4, rows)?)
+    });
+    check("similarity", inputs(&[[3, 4], [5, 4]]), |l| l.b.similarity(&l.inputs[0], &l.inputs[1]));
+    check("similarity with itself", inputs(&[[3, 4]]), |l| {
+        l.b.similarity(&l.inputs[0], &l.inputs[0])
+    });
+    // Rows longer than eps, and rows shorter, where only the constant divides.
+    for eps in [1e-12, 30.0] {
+        check(&format!("l2_normalize {eps}"), inputs(&[[3, 7]]), |l| {
+            l.b.l2_normalize(&l.inputs[0], eps)
+        });
+    }
+}
+
+#[test]
+fn a_row_of_zeros_normalised_has_a_finite_gradient() {
+    let b = Burn::new(BurnDevice::Cpu, BurnOptions::default()).expect("cpu");
+    b.training(0);
+    let x = b.variable(&[0.0, 0.0, 3.0, 4.0], [2, 2]).expect("a good shape");
+    let y = b.l2_normalize(&x, 0.5).expect("a good eps");
+    let gradients = b.backward(&y).expect("a graph");
+    let gradient = read(&b, &gradients.of(&x).expect("depends on x"));
+    // Below eps y = x / eps; above, d(sum y)/dx = (1 - y (y . 1)) / ||x||.
+    let truth = [2.0, 2.0, (1.0 - 0.6 * 1.4) / 5.0, (1.0 - 0.8 * 1.4) / 5.0];
+    tributary_tests::assert_parity("l2_normalize at zero", &gradient, &truth, 1e-12);
+}
+
+#[test]
 fn products_with_and_without_lora() {
     for rank in [None, Some(2)] {
         let leaves =
@@ -221,6 +257,26 @@ fn attention_over_segments_and_prefix() {
 }
 
 #[test]
+fn attention_over_other_rows() {
+    let heads = HeadShape { num_attention_heads: 2, num_key_value_heads: 1, head_dim: 3 };
+    for (lengths, keys) in [([2, 2], [3, 3]), ([4, 1], [1, 5])] {
+        let rows = keys.iter().sum();
+        let name = format!("attention {lengths:?} over {keys:?}");
+        check_with_step(
+            0.08,
+            &name,
+            inputs(&[[lengths.iter().sum(), 6], [rows, 3], [rows, 3]]),
+            |l| {
+                let (segments, keys) = (Segments::new(&lengths)?, Segments::new(&keys)?);
+                let attend =
+                    Attend { keys: Some(&keys), ..Attend::new(&segments, Mask::Bidirectional) };
+                l.b.attention(&l.inputs[0], &l.inputs[1], &l.inputs[2], &attend, heads)
+            },
+        );
+    }
+}
+
+#[test]
 fn norms_and_rope() {
     for cols in [3, 8, 17] {
         let leaves =
@@ -250,7 +306,7 @@ fn norms_and_rope() {
 fn losses_and_elementwise_operations() {
     check("cross_entropy", inputs(&[[4, 9]]), |l| l.b.cross_entropy(&l.inputs[0], &[8, 0, 3, 3]));
     check("add", inputs(&[[3, 5], [3, 5]]), |l| l.b.add(&l.inputs[0], &l.inputs[1]));
-    for f in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for f in ACTIVATIONS {
         check(&format!("activate {f:?}"), inputs(&[[3, 11]]), |l| l.b.activate(&l.inputs[0], f));
         check(&format!("gated {f:?}"), inputs(&[[3, 7], [3, 7]]), |l| {
             l.b.gated(&l.inputs[0], &l.inputs[1], f)
@@ -263,7 +319,7 @@ fn losses_and_elementwise_operations() {
 fn a_frozen_weight_has_no_gradient_and_inference_no_graph() {
     let options = BurnOptions { trainable: Trainable::Adapters, seed: 0 };
     let b = Burn::new(BurnDevice::Cpu, options).expect("cpu");
-    let mut data = MatrixData::from_f32("q_proj", &values(1, 15), [3, 5]);
+    let mut data = MatrixData::from_f32("q_proj.weight", &values(1, 15), [3, 5]);
     data.lora = Some(LoraData { r: 2, a: values(2, 10), b: values(3, 6), scale: 0.5 });
     let weight = b.matrix(data).expect("a good matrix");
     let names: Vec<String> = b.parameters().iter().map(|p| p.name().to_owned()).collect();

@@ -31,7 +31,7 @@ const FLOORS: [&[&str]; 11] = [
     &["weights"],
     &["nn"],
     &["models"],
-    &["tokenizer"],
+    &["tokenizer", "preprocess"],
     &["prompt"],
     &["session"],
     &["metrics"],

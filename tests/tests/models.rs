@@ -171,7 +171,7 @@ fn bad_configurations_name_their_field() {
         ("vocab_size", 0.into(), "vocab_size"),
         ("intermediate_size", 2.5.into(), "intermediate_size"),
         ("rms_norm_eps", "small".into(), "rms_norm_eps"),
-        ("hidden_act", "tanh".into(), "hidden_act"),
+        ("hidden_act", "maxout".into(), "hidden_act"),
         ("model_type", "mamba".into(), "model_type"),
         ("quantization_config", serde_json::json!({"bits": 4}), "quantization_config"),
         ("rope_parameters", serde_json::json!({"rope_theta": 0}), "rope_theta"),

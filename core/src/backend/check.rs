@@ -1,10 +1,12 @@
 //! The shape rules of every operation, once: each backend calls these before it computes.
 
-use super::{Attend, HeadShape};
+use super::{Attend, HeadShape, Mask, Mix};
 use crate::error::{Error, Result};
 
 /// Columns that [`super::Backend::top_k`] can name exactly in an f32.
 pub const TOP_K_COLUMNS: usize = 1 << 24;
+/// Smallest `eps` of [`super::Backend::l2_normalize`]: its square must not vanish in f32.
+pub const MIN_NORM: f32 = 1e-18;
 
 fn same(
     operation: &'static str,
@@ -57,6 +59,55 @@ pub fn scatter_rows(x: [usize; 2], rows: &[u32], source: [usize; 2]) -> Result<(
     Ok(())
 }
 
+/// `concat`: one part or more, equal rows. Gives the shape of the result.
+pub fn concat(parts: &[[usize; 2]]) -> Result<[usize; 2]> {
+    let Some(&[rows, _]) = parts.first() else {
+        return Err(Error::argument("concat", "parts", "at least one part", "none"));
+    };
+    let mut cols = 0usize;
+    for part in parts {
+        same("concat", "parts", &[rows, part[1]], part)?;
+        cols = cols.saturating_add(part[1]);
+    }
+    elements("concat", [rows, cols])?;
+    Ok([rows, cols])
+}
+
+/// `transpose`: the rows of `x` in `groups` equal blocks. Gives the shape of the result.
+pub fn transpose(x: [usize; 2], groups: usize) -> Result<[usize; 2]> {
+    if groups == 0 || !x[0].is_multiple_of(groups) {
+        let expected = format!("a divisor of the {} rows of x", x[0]);
+        return Err(Error::argument("transpose", "groups", expected, groups));
+    }
+    let shape = [groups.saturating_mul(x[1]), x[0] / groups];
+    elements("transpose", shape)?;
+    Ok(shape)
+}
+
+/// `mix_rows`: x has the rows that the mix draws from. Gives the shape of the result.
+pub fn mix_rows(x: [usize; 2], mix: &Mix) -> Result<[usize; 2]> {
+    let [rows, from] = mix.shape();
+    same("mix_rows", "x", &[from, x[1]], &x)?;
+    elements("mix_rows", [rows, x[1]])?;
+    Ok([rows, x[1]])
+}
+
+/// `similarity`: a (rows_a, cols), b (rows_b, cols). Gives the shape of the result.
+pub fn similarity(a: [usize; 2], b: [usize; 2]) -> Result<[usize; 2]> {
+    same("similarity", "b", &[b[0], a[1]], &b)?;
+    elements("similarity", [a[0], b[0]])?;
+    Ok([a[0], b[0]])
+}
+
+/// `l2_normalize`: an eps whose square f32 can hold.
+pub fn l2_normalize(eps: f32) -> Result<()> {
+    if eps.is_finite() && eps >= MIN_NORM {
+        return Ok(());
+    }
+    let expected = format!("finite and at least {MIN_NORM:e}");
+    Err(Error::argument("l2_normalize", "eps", expected, eps))
+}
+
 /// `linear`: x (rows, in), weight (out, in), bias (out).
 pub fn linear(x: [usize; 2], weight: [usize; 2], bias: Option<usize>) -> Result<()> {
     same("linear", "x", &[x[0], weight[1]], &x)?;
@@ -92,8 +143,19 @@ pub fn attention<T>(
     }
     let rows = attend.segments.rows();
     same("attention", "q", &[rows, heads.q_size()], &q)?;
-    same("attention", "k", &[rows, heads.kv_size()], &k)?;
-    same("attention", "v", &[rows, heads.kv_size()], &v)?;
+    if let Some(keys) = attend.keys {
+        same("attention", "attend.keys", &[attend.segments.len()], &[keys.len()])?;
+        let mut pairs = attend.segments.iter().zip(keys.iter());
+        if attend.mask != Mask::Bidirectional
+            || pairs.any(|(rows, keys)| keys.is_empty() && !rows.is_empty())
+        {
+            let expected = "a bidirectional mask, and a key for every segment with rows";
+            return Err(Error::argument("attention", "attend.keys", expected, "others"));
+        }
+    }
+    let keys = attend.key_segments().rows();
+    same("attention", "k", &[keys, heads.kv_size()], &k)?;
+    same("attention", "v", &[keys, heads.kv_size()], &v)?;
     let Some(prefix) = &attend.prefix else { return Ok(()) };
     for (argument, [capacity, cols]) in
         [("prefix.k", shape(prefix.k)), ("prefix.v", shape(prefix.v))]

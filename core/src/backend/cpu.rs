@@ -6,40 +6,82 @@
 
 mod activation;
 mod attention;
+mod concat;
 mod cross_entropy;
 mod dot;
 mod gemm;
+mod l2_normalize;
 mod layer_norm;
 mod level;
 mod linear;
 mod math;
 mod matrix;
+mod mix_rows;
 mod quantized;
 mod rms_norm;
 mod rope;
 mod rows;
+mod similarity;
 mod threads;
 mod top_k;
+mod transpose;
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 pub use level::Level;
 pub use matrix::Matrix;
+use quantized::QuantizedRows;
 
-use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, check};
+use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check};
 use crate::error::Result;
 
 /// An activation (rows, cols), shared until written.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    data: Arc<Vec<f32>>,
+    data: Arc<Values>,
     shape: [usize; 2],
 }
 
+/// Row-major values and, once a quantised product has asked for them, the same as int8: q, k and v
+/// share one quantisation of their input, gate and up another.
+#[derive(Debug)]
+struct Values {
+    floats: Vec<f32>,
+    int8: OnceLock<QuantizedRows>,
+}
+
+impl Deref for Values {
+    type Target = Vec<f32>;
+
+    fn deref(&self) -> &Vec<f32> {
+        &self.floats
+    }
+}
+
+/// A copy is made to be written, so it starts without int8 codes.
+impl Clone for Values {
+    fn clone(&self) -> Self {
+        Self { floats: self.floats.clone(), int8: OnceLock::new() }
+    }
+}
+
 impl Tensor {
-    fn new(data: Vec<f32>, shape: [usize; 2]) -> Self {
-        debug_assert_eq!(data.len(), shape[0] * shape[1]);
-        Self { data: Arc::new(data), shape }
+    fn new(floats: Vec<f32>, shape: [usize; 2]) -> Self {
+        debug_assert_eq!(floats.len(), shape[0] * shape[1]);
+        Self { data: Arc::new(Values { floats, int8: OnceLock::new() }), shape }
+    }
+
+    /// The values, to be written; copied first if somebody else still holds the tensor.
+    fn data_mut(&mut self) -> &mut [f32] {
+        let values = Arc::make_mut(&mut self.data);
+        values.int8.take();
+        &mut values.floats
+    }
+
+    /// The values as int8.
+    fn int8(&self, level: Level) -> &QuantizedRows {
+        self.data.int8.get_or_init(|| QuantizedRows::new(level, &self.data, self.shape))
     }
 
     /// Row-major values.
@@ -136,12 +178,28 @@ impl Backend for Cpu {
         rows::scatter_rows(x, rows, source)
     }
 
+    fn concat(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        concat::concat(parts)
+    }
+
+    fn transpose(&self, x: &Tensor, groups: usize) -> Result<Tensor> {
+        transpose::transpose(x, groups)
+    }
+
+    fn mix_rows(&self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
+        mix_rows::mix_rows(self.level, x, mix)
+    }
+
     fn linear(&self, x: &Tensor, weight: &Matrix, bias: Option<&Vector>) -> Result<Tensor> {
         linear::linear(self.level, x, weight, bias)
     }
 
     fn linear_rows(&self, x: &Tensor, weight: &Matrix, asked: &[u32]) -> Result<Tensor> {
         linear::linear_rows(self.level, x, weight, asked)
+    }
+
+    fn similarity(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        similarity::similarity(self.level, a, b)
     }
 
     fn attention(
@@ -161,6 +219,10 @@ impl Backend for Cpu {
 
     fn layer_norm(&self, x: &Tensor, weight: &Vector, bias: &Vector, eps: f32) -> Result<Tensor> {
         layer_norm::layer_norm(self.level, x, weight, bias, eps)
+    }
+
+    fn l2_normalize(&self, x: &Tensor, eps: f32) -> Result<Tensor> {
+        l2_normalize::l2_normalize(self.level, x, eps)
     }
 
     fn rope(&self, x: &Tensor, angles: &Tensor, head_dim: usize) -> Result<Tensor> {

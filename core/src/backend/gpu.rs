@@ -9,15 +9,18 @@ mod activate;
 mod adapter;
 mod add;
 mod attention;
+mod concat;
 mod cross_entropy;
 mod embed;
 mod fault;
 mod gated;
 mod gather_rows;
+mod l2_normalize;
 mod layer_norm;
 mod linear;
 mod linear_rows;
 mod matrix;
+mod mix_rows;
 mod pipeline;
 mod pool;
 mod quantize_rows;
@@ -26,8 +29,10 @@ mod rms_norm;
 mod rope;
 mod scatter_rows;
 mod shader;
+mod similarity;
 mod tensor;
 mod top_k;
+mod transpose;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +43,7 @@ use recorder::Recorder;
 pub use shader::{Binding, Kind, Needs, Shader};
 pub use tensor::{Matrix, Tensor, Vector};
 
-use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, check};
+use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check};
 use crate::error::Result;
 
 /// Every shader that ships, for tests that compile them elsewhere.
@@ -161,12 +166,28 @@ impl Backend for Gpu {
         scatter_rows::scatter_rows(self, x, rows, source)
     }
 
+    fn concat(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        concat::concat(self, parts)
+    }
+
+    fn transpose(&self, x: &Tensor, groups: usize) -> Result<Tensor> {
+        transpose::transpose(self, x, groups)
+    }
+
+    fn mix_rows(&self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
+        mix_rows::mix_rows(self, x, mix)
+    }
+
     fn linear(&self, x: &Tensor, weight: &Matrix, bias: Option<&Vector>) -> Result<Tensor> {
         linear::linear(self, x, weight, bias)
     }
 
     fn linear_rows(&self, x: &Tensor, weight: &Matrix, asked: &[u32]) -> Result<Tensor> {
         linear_rows::linear_rows(self, x, weight, asked)
+    }
+
+    fn similarity(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        similarity::similarity(self, a, b)
     }
 
     fn attention(
@@ -186,6 +207,10 @@ impl Backend for Gpu {
 
     fn layer_norm(&self, x: &Tensor, weight: &Vector, bias: &Vector, eps: f32) -> Result<Tensor> {
         layer_norm::layer_norm(self, x, weight, bias, eps)
+    }
+
+    fn l2_normalize(&self, x: &Tensor, eps: f32) -> Result<Tensor> {
+        l2_normalize::l2_normalize(self, x, eps)
     }
 
     fn rope(&self, x: &Tensor, angles: &Tensor, head_dim: usize) -> Result<Tensor> {

@@ -105,8 +105,12 @@ pub struct Prefix<'a, T> {
 /// many short segments over one prompt, training many segments over none.
 #[derive(Debug)]
 pub struct Attend<'a, T> {
-    /// Which rows of q, k and v belong together.
+    /// Which rows of q (and, without `keys`, of k and v) belong together.
     pub segments: &'a Segments,
+    /// Which rows of k and v belong to each segment of q, where they are not the rows of q itself:
+    /// every row of segment i then sees all of segment i here. Asks for [`Mask::Bidirectional`], and
+    /// a key for every segment that has a row.
+    pub keys: Option<&'a Segments>,
     /// What a row sees of its own segment.
     pub mask: Mask,
     /// What all rows see besides.
@@ -118,7 +122,20 @@ pub struct Attend<'a, T> {
 impl<'a, T> Attend<'a, T> {
     /// Segments under `mask`, without prefix or dropout.
     pub fn new(segments: &'a Segments, mask: Mask) -> Self {
-        Self { segments, mask, prefix: None, dropout: 0.0 }
+        Self { segments, keys: None, mask, prefix: None, dropout: 0.0 }
+    }
+
+    /// Which rows of k and v belong to each segment of q.
+    pub fn key_segments(&self) -> &'a Segments {
+        self.keys.unwrap_or(self.segments)
+    }
+
+    /// For each row of q, the rows of k and v it sees besides the prefix: (start, end).
+    pub fn visible(&self) -> Vec<[u32; 2]> {
+        let Some(keys) = self.keys else { return self.segments.visible(self.mask) };
+        let seen = |keys: Range<usize>| [keys.start as u32, keys.end as u32];
+        let pairs = self.segments.iter().zip(keys.iter());
+        pairs.flat_map(|(rows, keys)| std::iter::repeat_n(seen(keys), rows.len())).collect()
     }
 }
 

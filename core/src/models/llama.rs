@@ -67,8 +67,10 @@ impl LlamaConfig {
             return Err(config.unsupported("quantization_config", supported));
         }
         let act = config.str_or("hidden_act", "silu")?;
-        let hidden_act = Activation::parse(act)
-            .ok_or_else(|| config.unsupported("hidden_act", "silu, gelu, relu"))?;
+        let hidden_act = Activation::parse(act).ok_or_else(|| {
+            config
+                .unsupported("hidden_act", "silu, gelu, gelu_new, quick_gelu, relu, sigmoid, tanh")
+        })?;
 
         let hidden_size = config.usize("hidden_size", 1..=65_536)?;
         let num_attention_heads = config.usize("num_attention_heads", 1..=1024)?;

@@ -7,13 +7,14 @@
 mod attention;
 mod loss;
 mod parameter;
+mod rows;
 
 use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use tributary_core::backend::{
-    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, check,
+    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check,
 };
 use tributary_core::weights::dequantize;
 use tributary_core::{Error, Result};
@@ -212,9 +213,9 @@ impl Backend for Burn {
 
     fn matrix(&self, data: MatrixData) -> Result<Matrix> {
         let [out, input] = data.shape;
-        let name = |part: &str| format!("{}.{part}", data.name);
+        let name = |part: &str| format!("{}.{part}", data.module());
         let values = dequantize(&data)?;
-        let weight = self.parameter(name("weight"), &[out, input], &values, false)?;
+        let weight = self.parameter(data.name.clone(), &[out, input], &values, false)?;
         let lora = match &data.lora {
             None => None,
             Some(lora) => Some(parameter::Lora {
@@ -282,6 +283,18 @@ impl Backend for Burn {
         Ok(())
     }
 
+    fn concat(&self, parts: &[&Tensor<2>]) -> Result<Tensor<2>> {
+        rows::concat(parts)
+    }
+
+    fn transpose(&self, x: &Tensor<2>, groups: usize) -> Result<Tensor<2>> {
+        rows::transpose(self, x, groups)
+    }
+
+    fn mix_rows(&self, x: &Tensor<2>, mix: &Mix) -> Result<Tensor<2>> {
+        rows::mix_rows(self, x, mix)
+    }
+
     fn linear(&self, x: &Tensor<2>, weight: &Matrix, bias: Option<&Vector>) -> Result<Tensor<2>> {
         check::linear(x.dims(), weight.shape(), bias.map(Vector::len))?;
         if x.dims()[0] == 0 {
@@ -313,6 +326,10 @@ impl Backend for Burn {
             }
             None => y,
         })
+    }
+
+    fn similarity(&self, a: &Tensor<2>, b: &Tensor<2>) -> Result<Tensor<2>> {
+        rows::similarity(self, a, b)
     }
 
     fn attention(
@@ -350,6 +367,10 @@ impl Backend for Burn {
         let variance = (centred.clone() * centred.clone()).mean_dim(1);
         let normal = centred / (variance + eps).sqrt();
         Ok(normal * self.value(&weight.weight) + self.value(&bias.weight))
+    }
+
+    fn l2_normalize(&self, x: &Tensor<2>, eps: f32) -> Result<Tensor<2>> {
+        rows::l2_normalize(x, eps)
     }
 
     fn rope(&self, x: &Tensor<2>, angles: &Tensor<2>, head_dim: usize) -> Result<Tensor<2>> {
@@ -413,8 +434,11 @@ impl Backend for Burn {
                 let inner = (x.clone() + cubed * 0.044_715) * SQRT_2_OVER_PI;
                 x * (inner.tanh() + 1.0) * 0.5
             }
+            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
             Activation::Relu => activation::relu(x),
+            Activation::Sigmoid => activation::sigmoid(x),
             Activation::Silu => activation::silu(x),
+            Activation::Tanh => x.tanh(),
         })
     }
 

@@ -5,8 +5,16 @@ use tributary_core::backend::{Activation, Backend};
 use super::{SHAPES, Subject, read};
 use crate::{assert_parity, twin, uniform};
 
-const ACTIVATIONS: [Activation; 4] =
-    [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
+/// All of them.
+pub const ACTIVATIONS: [Activation; 7] = [
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::QuickGelu,
+    Activation::Relu,
+    Activation::Sigmoid,
+    Activation::Silu,
+    Activation::Tanh,
+];
 
 /// a + b.
 pub fn add<B: Backend>(subject: &Subject<B>) {
@@ -44,7 +52,7 @@ pub fn activate<B: Backend>(subject: &Subject<B>) {
 /// positive side.
 pub fn gelu_keeps_its_negative_side<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
-    for f in [Activation::Gelu, Activation::Silu] {
+    for f in [Activation::Gelu, Activation::QuickGelu, Activation::Silu, Activation::Sigmoid] {
         let x: Vec<f32> = uniform(1, 501).iter().map(|x| -2.0 - x.abs() * 2.0).collect();
         let truth: Vec<f64> = x.iter().map(|&x| twin::activation(f64::from(x), f)).collect();
         let y = b.activate(&b.upload(&x, [3, 167]).unwrap(), f).unwrap();

@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use tributary_core::backend::{Activation, Attend, Backend, HeadShape, Mask, MatrixData, Segments};
+use tributary_core::backend::{
+    Activation, Attend, Backend, HeadShape, Mask, MatrixData, Mix, Segments,
+};
 use tributary_core::error::{ErrorKind, Result};
 
 use super::{Subject, stored};
@@ -51,6 +53,19 @@ where
         &["scatter_rows", "rows"],
     );
 
+    refused(b.concat(&[]), Invalid, &["concat", "parts", "none"]);
+    refused(b.concat(&[&x, &tensor(2, 4)]), Invalid, &["concat", "parts"]);
+    refused(b.transpose(&x, 2), Invalid, &["transpose", "groups", "2"]);
+    refused(b.transpose(&x, 0), Invalid, &["transpose", "groups", "0"]);
+    refused(b.similarity(&x, &tensor(4, 3)), Invalid, &["similarity", "`b`"]);
+    for eps in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        refused(b.l2_normalize(&x, eps), Invalid, &["l2_normalize", "eps"]);
+    }
+    let mix = Mix::new(4, [[(3, 1.0)]]).unwrap();
+    refused(b.mix_rows(&x, &mix), Invalid, &["mix_rows", "`x`"]);
+    refused(Mix::new(3, [[(3, 1.0)]]), Invalid, &["mix", "column", "3"]);
+    refused(Mix::new(3, [[(2, f32::NAN)]]), Invalid, &["mix", "weight", "NaN"]);
+
     let weight = b.matrix(stored(1, [5, 4], Format::F32)).unwrap();
     let wide = b.matrix(stored(1, [5, 6], Format::F32)).unwrap();
     refused(b.embed(&weight, &[5]), Invalid, &["embed", "ids", "5"]);
@@ -84,6 +99,17 @@ where
     refused(attention(&narrow, &narrow, &narrow, heads(2, 1, 2)), Invalid, &["attention", "`q`"]);
     refused(attention(&x, &x, &narrow, heads(2, 1, 2)), Invalid, &["attention", "`k`"]);
     refused(attention(&x, &narrow, &x, heads(2, 1, 2)), Invalid, &["attention", "`v`"]);
+
+    let (two, empty) = (Segments::new(&[2, 1]).unwrap(), Segments::new(&[3, 0]).unwrap());
+    for (keys, mask) in [
+        (&Segments::one(3).unwrap(), Mask::Bidirectional),
+        (&two, Mask::Causal),
+        (&empty, Mask::Bidirectional),
+    ] {
+        let attend = Attend { keys: Some(keys), ..Attend::new(&segments, mask) };
+        let y = b.attention(&x, &narrow, &narrow, &attend, heads(2, 1, 2));
+        refused(y, Invalid, &["attention", "attend.keys"]);
+    }
 }
 
 /// A matrix whose bytes do not fit its shape.

@@ -25,22 +25,36 @@ pub(super) fn zip(
     Tensor::new(y, a.shape)
 }
 
+/// `$body` with `$f` bound to the function of an [`Activation`]: a loop of its own for each, so that
+/// it is vectorised.
+macro_rules! with_function {
+    ($activation:expr, $f:ident => $body:expr) => {
+        with_function!($activation, $f => $body,
+            Gelu = math::gelu,
+            GeluTanh = math::gelu_tanh,
+            QuickGelu = math::quick_gelu,
+            Relu = math::relu,
+            Sigmoid = math::sigmoid,
+            Silu = math::silu,
+            Tanh = math::tanh,
+        )
+    };
+    ($activation:expr, $f:ident => $body:expr, $($name:ident = $function:path,)*) => {
+        match $activation {
+            $(Activation::$name => {
+                let $f = $function;
+                $body
+            })*
+        }
+    };
+}
+
 /// y = f(x).
 pub(super) fn activate(level: Level, x: &Tensor, f: Activation) -> Tensor {
-    match f {
-        Activation::Gelu => zip(level, x, x, |x, _| math::gelu(x)),
-        Activation::GeluTanh => zip(level, x, x, |x, _| math::gelu_tanh(x)),
-        Activation::Relu => zip(level, x, x, |x, _| x.max(0.0)),
-        Activation::Silu => zip(level, x, x, |x, _| math::silu(x)),
-    }
+    with_function!(f, f => zip(level, x, x, |x, _| f(x)))
 }
 
 /// y = f(gate) * up; the shapes are equal.
 pub(super) fn gated(level: Level, gate: &Tensor, up: &Tensor, f: Activation) -> Tensor {
-    match f {
-        Activation::Gelu => zip(level, gate, up, |g, u| math::gelu(g) * u),
-        Activation::GeluTanh => zip(level, gate, up, |g, u| math::gelu_tanh(g) * u),
-        Activation::Relu => zip(level, gate, up, |g, u| g.max(0.0) * u),
-        Activation::Silu => zip(level, gate, up, |g, u| math::silu(g) * u),
-    }
+    with_function!(f, f => zip(level, gate, up, |gate, up| f(gate) * up))
 }

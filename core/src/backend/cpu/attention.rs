@@ -16,7 +16,7 @@ const FEW_ROWS: usize = 3;
 /// Rows of one segment against everything they see.
 struct Tile {
     rows: Range<usize>,
-    /// Keys of the own segment that some row of the tile sees.
+    /// Keys of its segment that some row of the tile sees.
     own: Range<usize>,
 }
 
@@ -37,11 +37,11 @@ pub(super) fn attention(
 ) -> Result<Tensor> {
     check::attention(q.shape, k.shape, v.shape, attend, heads, |x| x.shape)?;
     let mut tiles = Vec::new();
-    for segment in attend.segments.iter() {
+    for (segment, keys) in attend.segments.iter().zip(attend.key_segments().iter()) {
         for start in segment.clone().step_by(TILE) {
             let rows = start..segment.end.min(start + TILE);
-            let end = if attend.mask == Mask::Causal { rows.end } else { segment.end };
-            tiles.push(Tile { rows, own: segment.start..end });
+            let end = if attend.mask == Mask::Causal { rows.end } else { keys.end };
+            tiles.push(Tile { rows, own: keys.start..end });
         }
     }
     let mut y = vec![0.0; q.data.len()];

@@ -42,17 +42,41 @@ pub(super) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// GELU's tanh approximation, tanh(u) = 1 - 2 / (e^2u + 1).
+/// GELU's tanh approximation.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
     let u = 0.797_884_6 * (x + 0.044_715 * x * x * x);
-    0.5 * x * (2.0 - 2.0 / (exp(2.0 * u) + 1.0))
+    0.5 * x * (1.0 + tanh(u))
+}
+
+/// x * sigmoid(1.702 x).
+#[inline(always)]
+pub(super) fn quick_gelu(x: f32) -> f32 {
+    x / (1.0 + exp(-1.702 * x))
+}
+
+/// max(x, 0).
+#[inline(always)]
+pub(super) fn relu(x: f32) -> f32 {
+    x.max(0.0)
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
 }
 
 /// x * sigmoid(x).
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
+}
+
+/// 1 - 2 / (e^2x + 1), to about 1e-7 of 1.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
 /// The sum in 16 lanes, which vectorises and loses less than one running sum.

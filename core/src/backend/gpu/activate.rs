@@ -23,5 +23,8 @@ pub(super) fn code(f: Activation) -> f64 {
         Activation::GeluTanh => 1.0,
         Activation::Relu => 2.0,
         Activation::Silu => 3.0,
+        Activation::QuickGelu => 4.0,
+        Activation::Sigmoid => 5.0,
+        Activation::Tanh => 6.0,
     }
 }

@@ -1,12 +1,13 @@
 //! Attention with online softmax, by `attention.wgsl`.
 
-use super::shader::{ATTENTION, ATTENTION_SUBGROUPS, AttentionParams};
+use super::shader::{ATTENTION, ATTENTION_SUBGROUPS, ATTENTION_WIDE, AttentionParams};
 use super::{Gpu, Tensor};
 use crate::backend::{Attend, HeadShape, check};
 use crate::error::{Error, Result};
 
-/// Widest head the kernel has room for.
-const MAX_HEAD_DIM: usize = 256;
+/// Widest head of the kernels of 64 lanes (`head_256.wgsl`) and of the wide one (`head_2048.wgsl`).
+const NARROW_HEAD_DIM: usize = 256;
+const MAX_HEAD_DIM: usize = 2048;
 
 pub(super) fn attention(
     gpu: &Gpu,
@@ -26,7 +27,7 @@ pub(super) fn attention(
     if y.is_empty() {
         return Ok(y);
     }
-    let visible = attend.segments.visible(attend.mask);
+    let visible = attend.visible();
     let visible = gpu.recorder.list("attention: visible rows", visible.as_flattened())?;
     // Without a prefix nothing is read through its bindings.
     let (prefix_k, prefix_v, prefix_len) = match &attend.prefix {
@@ -51,7 +52,11 @@ pub(super) fn attention(
         &prefix_v.storage,
         &visible,
     ];
-    let shader = if gpu.features.subgroups { &ATTENTION_SUBGROUPS } else { &ATTENTION };
+    let shader = match heads.head_dim > NARROW_HEAD_DIM {
+        true => &ATTENTION_WIDE,
+        false if gpu.features.subgroups => &ATTENTION_SUBGROUPS,
+        false => &ATTENTION,
+    };
     let groups = rows * heads.num_attention_heads;
     gpu.recorder.dispatch(shader, &[], &params, &storages, groups)?;
     Ok(y)

@@ -45,31 +45,51 @@ fn is_identity(indices: &[u32], len: usize) -> bool {
 struct Group {
     segments: Vec<Range<usize>>,
     longest: usize,
+    /// Rows of k and v, a range for each segment.
+    keys: Vec<Range<usize>>,
+    most_keys: usize,
 }
 
 /// Segments of similar length together: no segment is padded beyond twice its length.
 fn groups(attend: &Attend<'_, Tensor<2>>, heads: HeadShape) -> Vec<Group> {
-    let mut segments: Vec<_> = attend.segments.iter().filter(|rows| !rows.is_empty()).collect();
+    let pairs = attend.segments.iter().zip(attend.key_segments().iter());
+    let mut pairs: Vec<_> = pairs.filter(|(rows, _)| !rows.is_empty()).collect();
     // Stable: equal lengths, the common case, stay in order and need no gather.
-    segments.sort_by_key(|rows| std::cmp::Reverse(rows.len()));
+    pairs.sort_by_key(|(rows, _)| std::cmp::Reverse(rows.len()));
     let prefix = attend.prefix.as_ref().map_or(0, |prefix| prefix.len);
     let mut groups: Vec<Group> = Vec::new();
-    for segment in segments {
+    for (segment, keys) in pairs {
         match groups.last_mut() {
             Some(group)
                 if segment.len() * 2 >= group.longest
                     && (group.segments.len() + 1)
                         * heads.num_attention_heads
                         * group.longest
-                        * (prefix + group.longest)
+                        * (prefix + group.most_keys.max(keys.len()))
                         <= MAX_WEIGHTS =>
             {
+                group.most_keys = group.most_keys.max(keys.len());
                 group.segments.push(segment);
+                group.keys.push(keys);
             }
-            _ => groups.push(Group { longest: segment.len(), segments: vec![segment] }),
+            _ => groups.push(Group {
+                longest: segment.len(),
+                most_keys: keys.len(),
+                segments: vec![segment],
+                keys: vec![keys],
+            }),
         }
     }
     groups
+}
+
+/// The rows of all ranges, each padded to `n` by repeats of its first row.
+fn padded(ranges: &[Range<usize>], n: usize) -> Vec<u32> {
+    let rows = |rows: &Range<usize>| {
+        let padding = std::iter::repeat_n(rows.start as u32, n - rows.len());
+        (rows.start as u32..rows.end as u32).chain(padding)
+    };
+    ranges.iter().flat_map(rows).collect()
 }
 
 impl Group {
@@ -84,43 +104,37 @@ impl Group {
     ) -> Tensor<2> {
         let HeadShape { num_attention_heads, num_key_value_heads: kv, head_dim } = heads;
         let (count, n, shared) = (self.segments.len(), self.longest, heads.group());
-        let index: Vec<u32> = self
-            .segments
-            .iter()
-            .flat_map(|rows| {
-                let padding = std::iter::repeat_n(rows.start as u32, n - rows.len());
-                (rows.start as u32..rows.end as u32).chain(padding)
-            })
-            .collect();
-        let gathered = |x: &Tensor<2>| {
-            if is_identity(&index, x.dims()[0]) {
+        let own = self.most_keys;
+        let gathered = |x: &Tensor<2>, index: &[u32]| {
+            if is_identity(index, x.dims()[0]) {
                 x.clone()
             } else {
-                x.clone().select(0, b.indices(&index))
+                x.clone().select(0, b.indices(index))
             }
         };
 
-        let q = (gathered(q) * heads.scale())
+        let q = (gathered(q, &padded(&self.segments, n)) * heads.scale())
             .reshape([count, n, kv, shared, head_dim])
             .permute([0, 2, 3, 1, 4])
             .reshape([count * kv, shared * n, head_dim]);
+        let index = padded(&self.keys, own);
         let per_head = |x: &Tensor<2>| {
-            gathered(x).reshape([count, n, kv, head_dim]).permute([0, 2, 1, 3]).reshape([
+            gathered(x, &index).reshape([count, own, kv, head_dim]).permute([0, 2, 1, 3]).reshape([
                 count * kv,
-                n,
+                own,
                 head_dim,
             ])
         };
         let (k, v) = (per_head(k), per_head(v));
 
-        let all_heads = [count, num_attention_heads, n, n];
+        let all_heads = [count, num_attention_heads, n, own];
         let mut scores = q.clone().matmul(k.swap_dims(1, 2)).reshape(all_heads);
         if let Some(mask) = self.mask(b, attend.mask) {
             scores = scores + mask;
         }
         let Some(prefix) = attend.prefix.as_ref().filter(|prefix| prefix.len > 0) else {
             let weights = dropped(b, activation::softmax(scores, 3), attend.dropout);
-            let context = weights.reshape([count * kv, shared * n, n]).matmul(v);
+            let context = weights.reshape([count * kv, shared * n, own]).matmul(v);
             return self.rows(context, heads);
         };
 
@@ -147,8 +161,8 @@ impl Group {
         let before = back(before, prefix.len).reshape([count, num_attention_heads, n, prefix.len]);
         let weights = activation::softmax(Tensor::cat(vec![before, scores], 3), 3);
         let weights =
-            dropped(b, weights, attend.dropout).reshape([count * kv, shared * n, prefix.len + n]);
-        let own = weights.clone().narrow(2, prefix.len, n).matmul(v);
+            dropped(b, weights, attend.dropout).reshape([count * kv, shared * n, prefix.len + own]);
+        let own = weights.clone().narrow(2, prefix.len, own).matmul(v);
         let before = across(weights.narrow(2, 0, prefix.len), prefix.len).matmul(cached(prefix.v));
         self.rows(own + back(before, head_dim), heads)
     }
@@ -162,9 +176,9 @@ impl Group {
             .reshape([count * n, heads.q_size()])
     }
 
-    /// What scores (count, heads, n, n) get added; `None` when every row sees every column.
+    /// What scores (count, heads, n, keys) get added; `None` when every row sees every column.
     fn mask(&self, b: &Burn, mask: Mask) -> Option<Tensor<4>> {
-        let n = self.longest;
+        let n = self.most_keys;
         let hidden = |is_hidden: bool| if is_hidden { MASKED } else { 0.0 };
         let (values, shape): (Vec<f32>, _) = match mask {
             Mask::Causal if n == 1 => return None,
@@ -173,7 +187,7 @@ impl Group {
                 let row = |row| (0..n).map(move |column| hidden(column > row));
                 ((0..n).flat_map(row).collect(), [1, 1, n, n])
             }
-            Mask::Bidirectional if self.segments.iter().all(|rows| rows.len() == n) => return None,
+            Mask::Bidirectional if self.keys.iter().all(|rows| rows.len() == n) => return None,
             Mask::Bidirectional => {
                 let segment = |rows: &Range<usize>| {
                     (0..n).map({
@@ -181,8 +195,8 @@ impl Group {
                         move |column| hidden(column >= len)
                     })
                 };
-                let values = self.segments.iter().flat_map(segment).collect();
-                (values, [self.segments.len(), 1, 1, n])
+                let values = self.keys.iter().flat_map(segment).collect();
+                (values, [self.keys.len(), 1, 1, n])
             }
         };
         Some(Tensor::from_data(TensorData::new(values, shape), &b.shared.device))
