@@ -3,6 +3,8 @@
 pub mod bert;
 pub mod clip;
 pub mod fusion;
+pub mod lightgcn;
 pub mod llama;
+pub mod mbht;
 pub mod sasrec;
 pub mod vit;

@@ -20,6 +20,7 @@
 mod bundle;
 mod catalogue;
 mod embeddings;
+mod graph;
 mod ranking;
 mod request;
 mod select;
@@ -32,6 +33,7 @@ pub use catalogue::{
     Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
 };
 pub use embeddings::{EmbeddingTable, ITEM_EMBEDDING, ItemEmbeddings, PRESENT};
+pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 pub use ranking::{Ranked, rank_of, top};
 pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,

@@ -10,16 +10,26 @@ use tributary_core::backend::Backend;
 use tributary_core::models::sasrec::SasRecConfig;
 use tributary_core::recommend::{
     BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Catalogue, Component,
-    SequenceRecommender,
+    GraphModel, GraphRecommender, SequenceRecommender,
 };
-use tributary_core::weights::{Checkpoint, Weights};
+use tributary_core::weights::{Checkpoint, ConfigReader, Weights};
 use tributary_core::{Error, Result};
 
 use crate::data::CATALOGUE_FILE;
 
-/// Component, file: what a SASRec folder holds. The catalogue may be missing.
-const SASREC_FILES: [(&str, &str); 3] =
-    [("config", "config.json"), ("model", "model.safetensors"), ("catalogue", CATALOGUE_FILE)];
+/// File name of a graph encoder's tables.
+pub const GRAPH_TABLE: &str = "graph.safetensors";
+
+/// Component, file, whether it may be missing: what a model's folder holds.
+const MODEL_FILES: [(&str, &str, bool); 4] = [
+    ("config", "config.json", false),
+    ("model", "model.safetensors", false),
+    ("catalogue", CATALOGUE_FILE, true),
+    ("graph", GRAPH_TABLE, true),
+];
+
+/// Recommenders that are a graph encoder, by the `model_type` of their `config.json`.
+const GRAPH_RECOMMENDERS: [&str; 2] = ["mbht", "lightgcn"];
 
 /// A bundle whose files are verified and in memory.
 #[derive(Clone, Debug)]
@@ -53,22 +63,78 @@ impl Bundle {
         Self::assemble(&manifest, |file| read_file(folder, &file.name, Some(file.bytes)))
     }
 
-    /// A SASRec folder that is no bundle yet: `config.json`, `model.safetensors` and, if there is one,
-    /// `catalogue.jsonl`. There is nothing to verify against; the manifest is what it would be.
+    /// The folder of a SASRec, MBHT or LightGCN that is no bundle yet: `config.json`,
+    /// `model.safetensors` and, if there are, `catalogue.jsonl` and `graph.safetensors`. There is
+    /// nothing to verify against; the manifest is what it would be.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn from_model(folder: &Path) -> Result<Self> {
         let mut files = Vec::new();
-        for (component, name) in SASREC_FILES {
-            if component != "catalogue" || folder.join(name).is_file() {
+        for (component, name, optional) in MODEL_FILES {
+            if !optional || folder.join(name).is_file() {
                 files.push((component, name, read_file(folder, name, None)?));
             }
         }
         let text = BundleText { recommender: "sasrec".into(), ..BundleText::default() };
         let manifest = manifest(&files, text)?;
         let files = files.into_iter().map(|(_, name, bytes)| (name.into(), bytes)).collect();
-        Ok(Self { manifest, files })
+        let mut bundle = Self { manifest, files };
+        let (name, config) = bundle.config()?;
+        let kind = ConfigReader::new(name, &config)?
+            .str("model_type")
+            .ok()
+            .and_then(|kind| GRAPH_RECOMMENDERS.iter().find(|known| **known == kind));
+        if let Some(kind) = kind {
+            bundle.manifest.recommender = (*kind).into();
+        }
+        Ok(bundle)
+    }
+
+    /// Whether the recommender is a graph encoder.
+    pub fn is_graph(&self) -> bool {
+        GRAPH_RECOMMENDERS.contains(&self.manifest.recommender.as_str())
+    }
+
+    /// Name and text of the configuration.
+    fn config(&self) -> Result<(&str, String)> {
+        let (name, text) = self.single("config")?;
+        let text = std::str::from_utf8(&text)
+            .map_err(|e| Error::file(name, "content", "UTF-8 text", e))?;
+        Ok((name, text.to_owned()))
+    }
+
+    /// The bundle's graph recommender on `backend`.
+    ///
+    /// # Errors
+    /// Another kind of recommender; a configuration, checkpoint, table or catalogue that does not
+    /// fit, or no catalogue.
+    pub fn graph_recommender<B: Backend>(&self, backend: &B) -> Result<GraphRecommender<B>> {
+        if !self.is_graph() {
+            return Err(self.unsupported(&GRAPH_RECOMMENDERS.join(", ")));
+        }
+        let (file, config) = self.config()?;
+        let (name, bytes) = self.single("model")?;
+        let checkpoint = Checkpoint::from_bytes(name, bytes)?;
+        let weights = Weights::new(backend, &checkpoint);
+        let table = match self.single("graph") {
+            Ok((name, bytes)) => Some(Checkpoint::from_bytes(name, bytes)?),
+            Err(_) => None,
+        };
+        let model = GraphModel::load(file, &config, &weights, table.as_ref())?;
+        let catalogue = self.catalogue()?.ok_or_else(|| {
+            Error::file(BUNDLE_FILE, "component catalogue", "the items of the model", "none")
+        })?;
+        GraphRecommender::new(backend.clone(), model, catalogue)
+    }
+
+    fn unsupported(&self, supported: &str) -> Error {
+        Error::Unsupported {
+            file: BUNDLE_FILE.into(),
+            field: "recommender".into(),
+            found: self.manifest.recommender.clone(),
+            supported: supported.into(),
+        }
     }
 
     /// [`Bundle::read`] for a folder with a manifest, else [`Bundle::from_model`].
@@ -88,17 +154,10 @@ impl Bundle {
     /// Another kind of recommender; a configuration, checkpoint or catalogue that does not fit.
     pub fn sequence_recommender<B: Backend>(&self, backend: &B) -> Result<SequenceRecommender<B>> {
         if self.manifest.recommender != "sasrec" {
-            return Err(Error::Unsupported {
-                file: BUNDLE_FILE.into(),
-                field: "recommender".into(),
-                found: self.manifest.recommender.clone(),
-                supported: "sasrec".into(),
-            });
+            return Err(self.unsupported(&format!("sasrec, {}", GRAPH_RECOMMENDERS.join(", "))));
         }
-        let (name, text) = self.single("config")?;
-        let text = std::str::from_utf8(&text)
-            .map_err(|e| Error::file(name, "content", "UTF-8 text", e))?;
-        let config = SasRecConfig::parse(name, text)?;
+        let (name, text) = self.config()?;
+        let config = SasRecConfig::parse(name, &text)?;
         let (name, bytes) = self.single("model")?;
         let checkpoint = Checkpoint::from_bytes(name, bytes)?;
         let weights = Weights::new(backend, &checkpoint);
@@ -177,8 +236,9 @@ impl Bundle {
     }
 }
 
-/// Makes `folder` a bundle: `config.json` and `model.safetensors` are copied from `model`, the
-/// catalogue is written, and the manifest lists all three. Other files of `folder` stay.
+/// Makes `folder` a bundle: `config.json`, `model.safetensors` and, if there is one,
+/// `graph.safetensors` are copied from `model`, the catalogue is written, and the manifest lists
+/// all. Other files of `folder` stay.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -191,9 +251,10 @@ pub fn write_bundle(
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
     let catalogue = Bytes::from(catalogue.to_jsonl()?);
     let mut files = Vec::new();
-    for (component, name) in SASREC_FILES {
+    for (component, name, optional) in MODEL_FILES {
         let bytes = match component {
             "catalogue" => catalogue.clone(),
+            _ if optional && !model.join(name).is_file() => continue,
             _ => read_file(model, name, None)?,
         };
         write_file(folder, name, &bytes)?;

@@ -19,11 +19,13 @@ mod json_lines;
 mod lists;
 mod shop;
 mod table;
+mod target;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 pub use shop::{PreparedShop, prepare_shop};
+pub use target::TargetCase;
 
 use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, first_occurrences};
 use tributary_core::{Error, Result};

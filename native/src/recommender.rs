@@ -7,7 +7,7 @@ use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::Gpu;
 use tributary_core::recommend::{
-    Catalogue, Recommendations, Recommender, Request, SequenceRecommender,
+    Catalogue, GraphRecommender, Recommendations, Recommender, Request, SequenceRecommender,
 };
 
 use crate::bundle::{Bundle, demo};
@@ -15,16 +15,24 @@ use crate::device::{AnyBackend, Device};
 #[cfg(feature = "train")]
 use crate::train::Burn;
 
-/// A loaded recommender; the choice of the backend is made here, once.
+/// A loaded recommender; the choice of its kind and of the backend is made here, once.
 pub enum AnyRecommender {
-    /// On the CPU.
+    /// SASRec on the CPU.
     Cpu(SequenceRecommender<Cpu>),
-    /// On the GPU.
+    /// SASRec on the GPU.
     #[cfg(feature = "gpu")]
     Gpu(SequenceRecommender<Gpu>),
-    /// On the training backend.
+    /// SASRec on the training backend.
     #[cfg(feature = "train")]
     Burn(SequenceRecommender<Burn>),
+    /// A graph encoder on the CPU.
+    GraphCpu(GraphRecommender<Cpu>),
+    /// A graph encoder on the GPU.
+    #[cfg(feature = "gpu")]
+    GraphGpu(GraphRecommender<Gpu>),
+    /// A graph encoder on the training backend.
+    #[cfg(feature = "train")]
+    GraphBurn(GraphRecommender<Burn>),
 }
 
 /// Evaluates `$body` with `$r` bound to the recommender inside an [`AnyRecommender`].
@@ -37,6 +45,11 @@ macro_rules! with_recommender {
             $crate::recommender::AnyRecommender::Gpu($r) => $body,
             #[cfg(feature = "train")]
             $crate::recommender::AnyRecommender::Burn($r) => $body,
+            $crate::recommender::AnyRecommender::GraphCpu($r) => $body,
+            #[cfg(feature = "gpu")]
+            $crate::recommender::AnyRecommender::GraphGpu($r) => $body,
+            #[cfg(feature = "train")]
+            $crate::recommender::AnyRecommender::GraphBurn($r) => $body,
         }
     };
 }
@@ -56,6 +69,15 @@ impl AnyRecommender {
     /// # Errors
     /// As for [`AnyRecommender::open`].
     pub fn load(bundle: &Bundle, device: Device) -> Result<Self> {
+        if bundle.is_graph() {
+            return Ok(match device.open()? {
+                AnyBackend::Cpu(b) => Self::GraphCpu(bundle.graph_recommender(&b)?),
+                #[cfg(feature = "gpu")]
+                AnyBackend::Gpu(b) => Self::GraphGpu(bundle.graph_recommender(&b)?),
+                #[cfg(feature = "train")]
+                AnyBackend::Burn(b) => Self::GraphBurn(bundle.graph_recommender(&b)?),
+            });
+        }
         Ok(match device.open()? {
             AnyBackend::Cpu(b) => Self::Cpu(bundle.sequence_recommender(&b)?),
             #[cfg(feature = "gpu")]

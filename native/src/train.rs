@@ -3,8 +3,10 @@
 
 pub mod burn_backend;
 mod checkpoint;
+pub mod clip;
 mod config;
 mod curve;
+mod graph;
 mod optimizer;
 mod progress;
 mod random;
@@ -14,8 +16,11 @@ mod trainer;
 
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
-pub use config::{FitConfig, TrainingConfig, parse, read};
+pub use config::{AnyConfig, FitConfig, TrainingConfig, parse, read};
 pub use curve::CurvePoint;
+pub use graph::{
+    GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
+};
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
 pub use sasrec::{DataConfig, ModelConfig, ModelKind, TrainConfig, run};

@@ -9,13 +9,20 @@ use tributary_core::recommend::Recommender;
 use super::Report;
 use super::arguments::TrainArguments;
 use crate::bundle::{Bundle, BundleText, write_bundle};
-use crate::train::{self, FitOptions, Stopped, TrainConfig, TrainReport};
+use crate::device::Device;
+use crate::recommender::AnyRecommender;
+use crate::train::clip::{ClipReport, ClipTrainConfig};
+use crate::train::{self, AnyConfig, FitOptions, Stopped, TrainReport};
+use crate::with_recommender;
 
 pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
-    let config = TrainConfig::read(&arguments.config)?;
+    let config = AnyConfig::read(&arguments.config)?;
     let options =
         FitOptions { out: arguments.out.clone(), resume: arguments.resume, max_steps: None };
-    let report = train::run(&config, &options, &mut train::bar(false))?;
+    if let AnyConfig::Clip(config) = &config {
+        return clip(config, &options);
+    }
+    let report = config.run(&options, &mut train::bar(false))?;
     let how = match report.stopped {
         Stopped::Finished => "finished",
         Stopped::Early => "stopped early: validation no longer improved",
@@ -44,21 +51,54 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
     Ok(Report { json, text })
 }
 
+fn clip(config: &ClipTrainConfig, options: &FitOptions) -> Result<Report> {
+    let report = train::clip::run(config, options, &mut train::bar(false))?;
+    let ClipReport { fit, retrieval, parameters, examples, left_out } = &report;
+    let json = json!({
+        "steps": fit.steps,
+        "total_steps": fit.total_steps,
+        "best": fit.best.map(|best| json!({"step": best.step, "validation": best.metric})),
+        "loss": fit.loss,
+        "parameters": parameters,
+        "examples": examples,
+        "left_out": left_out,
+        "retrieval": retrieval,
+        "weights": fit.weights.display().to_string(),
+    });
+    let text = format!(
+        "{} of {} steps on {examples} items ({left_out} left out), {parameters} parameters\n\
+         zero-shot among {} held-out items   recall@1   recall@5\n\
+         text -> picture                      {:>8.4}   {:>8.4}\n\
+         picture -> text                      {:>8.4}   {:>8.4}\n\
+         {} is an encoder now, with curve.svg beside it\n",
+        fit.steps,
+        fit.total_steps,
+        retrieval.items,
+        retrieval.text_to_image_recall_1,
+        retrieval.text_to_image_recall_5,
+        retrieval.image_to_text_recall_1,
+        retrieval.image_to_text_recall_5,
+        options.out.display()
+    );
+    Ok(Report { json, text })
+}
+
 /// Makes the output folder a bundle, so that `recommend` and `evaluate` take it at once.
-fn bundle(arguments: &TrainArguments, config: &TrainConfig, report: &TrainReport) -> Result<()> {
+fn bundle(arguments: &TrainArguments, config: &AnyConfig, report: &TrainReport) -> Result<()> {
     let model = Bundle::from_model(&arguments.out)?;
-    let recommender = model.sequence_recommender(&tributary_core::backend::cpu::Cpu::new())?;
+    let recommender = AnyRecommender::load(&model, Device::Cpu)?;
+    let name = with_recommender!(&recommender, recommender => recommender.name().to_string());
     let mut quality = BTreeMap::new();
     if let Some(best) = &report.best {
-        quality.insert(format!("validation {}", config.training.metric), json!(best.metric));
+        quality.insert(format!("validation {}", config.training().metric), json!(best.metric));
     }
     let text = BundleText {
-        recommender: recommender.name().to_string(),
-        licence: config.data.licence.clone().unwrap_or_else(|| "not stated".into()),
+        recommender: name,
+        licence: config.licence().unwrap_or("not stated").into(),
         provenance: format!(
             "tributary {} train, seed {}, {} steps",
             env!("CARGO_PKG_VERSION"),
-            config.training.seed,
+            config.training().seed,
             report.steps
         ),
         quality,

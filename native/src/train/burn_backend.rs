@@ -108,6 +108,11 @@ impl Burn {
         *lock(&self.shared.state) = State { training: true, step, dropout_calls: 0 };
     }
 
+    /// The step that [`Burn::training`] was last told, for whoever draws random numbers per step.
+    pub fn step(&self) -> u64 {
+        lock(&self.shared.state).step
+    }
+
     /// From here on: no graph, no dropout.
     pub fn inference(&self) {
         lock(&self.shared.state).training = false;
@@ -138,6 +143,11 @@ impl Burn {
     /// The value of a weight: with its graph while training, a constant otherwise.
     fn value(&self, parameter: &Parameter) -> Tensor<2> {
         if lock(&self.shared.state).training { parameter.tracked() } else { parameter.constant() }
+    }
+
+    /// A vector (1, len), with its graph while training.
+    pub(crate) fn vector_value(&self, vector: &Vector) -> Tensor<2> {
+        self.value(&vector.weight)
     }
 
     /// A weight of this name and these axes; trainable ones are registered, and a trainable name

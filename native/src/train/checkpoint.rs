@@ -153,7 +153,12 @@ fn stored(b: &Burn, name: String, axes: &[usize], value: &Tensor<2>) -> Result<N
     Ok(NamedTensor::f32(name, axes, &pollster::block_on(b.read(value))?))
 }
 
-fn write(path: &Path, tensors: &[NamedTensor], metadata: BTreeMap<String, String>) -> Result<()> {
+/// One safetensors file, written atomically.
+pub(super) fn write(
+    path: &Path,
+    tensors: &[NamedTensor],
+    metadata: BTreeMap<String, String>,
+) -> Result<()> {
     // In memory first: what is renamed into place must be whole.
     let mut files = BTreeMap::new();
     save_safetensors(tensors, &metadata, None, &mut files)?;

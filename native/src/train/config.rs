@@ -4,12 +4,19 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use toml::{Table, Value};
+use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::{Error, Result};
 
 use super::burn_backend::BurnDevice;
+use super::clip::ClipTrainConfig;
+use super::graph::GraphTrainConfig;
 use super::optimizer::OptimizerConfig;
+use super::progress::Event;
+use super::sasrec::TrainConfig;
 use super::schedule::Schedule;
+use super::trainer::{FitOptions, TrainReport};
 
 /// `[training]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +34,7 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Steps that one point of the training curve covers.
     pub log_every: u64,
-    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on.
+    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on; of a CLIP `recall@1`.
     pub metric: String,
     /// Of the initial weights, the order of examples and dropout.
     pub seed: u32,
@@ -51,6 +58,73 @@ impl Default for TrainingConfig {
     }
 }
 
+/// A configuration file of any model that can be trained; `[model] kind` says which.
+#[derive(Clone, Debug)]
+pub enum AnyConfig {
+    /// `sasrec`.
+    Sasrec(Box<TrainConfig>),
+    /// `mbht`, `lightgcn`.
+    Graph(Box<GraphTrainConfig>),
+    /// `clip`.
+    Clip(Box<ClipTrainConfig>),
+}
+
+impl AnyConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a kind that is not known, and what the kind's own reader refuses.
+    pub fn read(path: &Path) -> Result<Self> {
+        let table: Table = read(path)?;
+        let kind = table.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);
+        match kind {
+            Some("mbht" | "lightgcn") => Ok(Self::Graph(Box::new(GraphTrainConfig::read(path)?))),
+            Some("clip") => Ok(Self::Clip(Box::new(ClipTrainConfig::read(path)?))),
+            Some("sasrec") | None => Ok(Self::Sasrec(Box::new(TrainConfig::read(path)?))),
+            Some(found) => {
+                let (file, supported) =
+                    (file_name(path), "sasrec, mbht, lightgcn, clip".to_owned());
+                let (field, found) = ("model.kind".to_owned(), found.to_owned());
+                Err(Error::Unsupported { file, field, found, supported })
+            }
+        }
+    }
+
+    /// Trains what it describes; see [`super::fit`].
+    ///
+    /// # Errors
+    /// Those of the kind's own `run`.
+    pub fn run(
+        &self,
+        options: &FitOptions,
+        progress: &mut dyn FnMut(&Event),
+    ) -> Result<TrainReport> {
+        match self {
+            Self::Sasrec(config) => super::sasrec::run(config, options, progress),
+            Self::Graph(config) => super::graph::run(config, options, progress),
+            Self::Clip(config) => super::clip::run(config, options, progress).map(|r| r.fit),
+        }
+    }
+
+    /// `[training]`.
+    pub fn training(&self) -> &TrainingConfig {
+        match self {
+            Self::Sasrec(config) => &config.training,
+            Self::Graph(config) => &config.training,
+            Self::Clip(config) => &config.training,
+        }
+    }
+
+    /// Terms under which what is trained may be used, if `[data]` states them.
+    pub fn licence(&self) -> Option<&str> {
+        match self {
+            Self::Sasrec(config) => config.data.licence.as_deref(),
+            Self::Graph(config) => config.data.licence.as_deref(),
+            Self::Clip(_) => None,
+        }
+    }
+}
+
 /// What the trainer needs of a configuration, whatever the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -64,6 +138,25 @@ pub struct FitConfig {
 }
 
 impl FitConfig {
+    /// The k of `training.metric`.
+    ///
+    /// # Errors
+    /// A metric that is not one of ours: refused before the first epoch, not after it.
+    pub fn metric_k(&self) -> Result<usize> {
+        let metric = &self.training.metric;
+        let k = metric.split_once('@').and_then(|(_, k)| k.parse().ok()).filter(|&k| k > 0);
+        let k = k.ok_or_else(|| {
+            let expected = "a metric at k, such as ndcg@10";
+            Error::file("configuration", "training.metric", expected, metric)
+        })?;
+        let known = RankingMetrics::new(&[k])?.by_name(Denominator::OverAllUsers);
+        if !known.contains_key(metric) {
+            let known: Vec<_> = known.keys().map(String::as_str).collect();
+            return Err(Error::file("configuration", "training.metric", known.join(", "), metric));
+        }
+        Ok(k)
+    }
+
     /// `Err` names the first key whose value makes no sense.
     pub fn check(&self) -> Result<()> {
         let Self { training, optimizer, schedule } = self;
@@ -134,6 +227,25 @@ pub(super) fn file_name(path: &Path) -> String {
 /// A configuration as a table, defaults filled in.
 pub(super) fn table<T: Serialize>(config: &T) -> Result<Table> {
     Table::try_from(config).map_err(|e| Error::Internal(format!("configuration: {e}")))
+}
+
+/// What decides the weights besides [`FitConfig`]: `[model]`, and `[data]` with the hash of what was
+/// read in place of the path it lay at.
+pub(super) fn identity(
+    model: &impl Serialize,
+    data: &impl Serialize,
+    hash: Sha256,
+) -> Result<Table> {
+    let mut data = table(data)?;
+    data.remove("path");
+    data.insert("sha256".into(), hex(hash).into());
+    let model = table(model)?;
+    Ok(Table::from_iter([("model".to_owned(), model.into()), ("data".to_owned(), data.into())]))
+}
+
+/// The digest in lower-case hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first key, with its path, in which two tables differ, and both values.

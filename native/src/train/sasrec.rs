@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::Table;
 use tributary_core::backend::{Backend, Segments};
-use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::models::sasrec::{RepeatedItems, SasRecConfig};
 use tributary_core::recommend::{ItemIndex, Recommender, SequenceRecommender};
 use tributary_core::weights::Weights;
@@ -183,7 +182,7 @@ pub fn run(
     catalogue.set_popularity(&dataset.popularity())?;
     let weights = Weights::fresh(&b, seed);
     let recommender = SequenceRecommender::load(&weights, sasrec, Some(catalogue))?;
-    let objective = SasRecObjective::new(recommender, &dataset, config)?;
+    let objective = SasRecObjective::new(recommender, &dataset, config, &fit_config)?;
 
     fit(&b, &objective, &fit_config, identity(config, &dataset)?, options, progress)
 }
@@ -191,18 +190,13 @@ pub fn run(
 /// What decides the weights besides the trainer's own configuration. A data set is what it holds,
 /// not where it lies.
 fn identity(config: &TrainConfig, dataset: &Dataset) -> Result<Table> {
-    let mut data = config::table(&config.data)?;
-    data.remove("path");
     let mut hash = Sha256::new();
     hash.update((dataset.catalogue.len() as u64).to_le_bytes());
     for user in &dataset.users {
         hash.update((user.items.len() as u64).to_le_bytes());
         user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
     }
-    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    data.insert("sha256".into(), digest.into());
-    let model = config::table(&config.model)?;
-    Ok(Table::from_iter([("model".to_owned(), model.into()), ("data".to_owned(), data.into())]))
+    config::identity(&config.model, &config.data, hash)
 }
 
 struct SasRecObjective<'a> {
@@ -219,6 +213,7 @@ impl<'a> SasRecObjective<'a> {
         recommender: SequenceRecommender<Burn>,
         dataset: &'a Dataset,
         config: &TrainConfig,
+        fit_config: &FitConfig,
     ) -> Result<Self> {
         let longest = config.model.max_seq_len + 1;
         let sequences = dataset
@@ -229,20 +224,9 @@ impl<'a> SasRecObjective<'a> {
             .map(|(user, items)| (user, &items[items.len().saturating_sub(longest)..]))
             .collect();
         let metric = config.training.metric.clone();
-        let k = metric.split_once('@').and_then(|(_, k)| k.parse().ok()).filter(|&k| k > 0);
-        let k = k.ok_or_else(|| {
-            let expected = "a metric at k, such as ndcg@10";
-            Error::file("configuration", "training.metric", expected, &metric)
-        })?;
-        // Refused before the first epoch, not after it.
-        let known = RankingMetrics::new(&[k])?.by_name(Denominator::OverAllUsers);
-        if !known.contains_key(&metric) {
-            let known: Vec<_> = known.keys().map(String::as_str).collect();
-            return Err(Error::file("configuration", "training.metric", known.join(", "), metric));
-        }
         let validation = EvaluateOptions {
             split: Split::Valid,
-            k: vec![k],
+            k: vec![fit_config.metric_k()?],
             users: config.data.validation_users,
             ..EvaluateOptions::default()
         };
