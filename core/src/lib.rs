@@ -17,6 +17,9 @@ pub mod nn;
 // floor 5
 pub mod models;
 // floor 6
+pub mod preprocess;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub mod prompt;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub mod tokenizer;
 // floor 7

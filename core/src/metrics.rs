@@ -184,14 +184,10 @@ impl RankingMetrics {
 }
 
 /// `draws` distinct items of `eligible` in the order drawn (all of them, shuffled, when there are
-/// fewer): a partial Fisher-Yates shuffle, the same for the same state of `random` everywhere.
+/// fewer): the same for the same state of `random` everywhere.
 pub fn sample(random: &mut Random, eligible: &[u32], draws: usize) -> Vec<u32> {
     let mut items = eligible.to_vec();
-    let draws = draws.min(items.len());
-    for place in 0..draws {
-        let other = place + random.below((items.len() - place) as u64) as usize;
-        items.swap(place, other);
-    }
+    random.shuffle(&mut items, draws);
     items.truncate(draws);
     items
 }

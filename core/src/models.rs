@@ -1,6 +1,10 @@
 //! Floor 5: one file per model, generic over the backend.
 
+pub mod bert;
+pub mod clip;
+pub mod fusion;
 pub mod lightgcn;
 pub mod llama;
 pub mod mbht;
 pub mod sasrec;
+pub mod vit;

@@ -69,6 +69,15 @@ impl Random {
         self.below(100) < percent
     }
 
+    /// Fills the first `draws` places by a draw without replacement, in the order drawn (a partial
+    /// Fisher-Yates shuffle); `items.len()` draws shuffle all.
+    pub fn shuffle<T>(&mut self, items: &mut [T], draws: usize) {
+        for place in 0..draws.min(items.len()) {
+            let other = place + self.below((items.len() - place) as u64) as usize;
+            items.swap(place, other);
+        }
+    }
+
     /// An index with probability proportional to its weight; `None` when all weights are 0.
     pub fn weighted(&mut self, weights: &[u64]) -> Option<usize> {
         let mut left = self.below(weights.iter().sum());

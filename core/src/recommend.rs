@@ -12,11 +12,14 @@
 //! | an unknown id in `exclude` | nothing: it could not be recommended anyway |
 //! | a history without any known item | the catalogue's prior |
 //! | a history longer than the model's context | its last items; all of them count as seen |
+//! | a behaviour, in `history` or asked for, that the recommender does not know | `Err` naming those it knows |
+//! | more candidates than a language model reads at once | the retriever chooses; the others rank behind, in its order |
 //! | a score that is NaN | `Err` naming the item |
 //! | equal scores | order of `candidates`, else of the catalogue |
 
 mod bundle;
 mod catalogue;
+mod embeddings;
 mod graph;
 mod ranking;
 mod request;
@@ -24,7 +27,10 @@ mod select;
 mod sequence;
 
 pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
-pub use catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
+pub use catalogue::{
+    Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
+};
+pub use embeddings::{EmbeddingTable, ITEM_EMBEDDING, ItemEmbeddings, PRESENT};
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 pub use ranking::{Ranked, rank_of, top};
 pub use request::{

@@ -1,23 +1,30 @@
 //! Floor 7: a language model and one sequence of tokens: prefill, append, asked logits, packed
-//! candidates, generation.
+//! candidates, generation, choice among names.
 //!
 //! Ranking is prefill: a long prompt, then a few logits. So the cost of each call is the tokens
 //! that are new ([`Usage`] counts them), and what is read back is what was asked for.
 
 mod prefix_cache;
 mod sampler;
+mod trie;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use prefix_cache::{BLOCK_TOKENS, PrefixCache};
 pub use sampler::{Sampler, Sampling};
+pub use trie::{Choice, Likelihood, MAX_TRIE_NODES, Trie};
+
+use prefix_cache::Slot;
 
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
 use crate::models::llama::{Llama, Rows, TokenId};
 use crate::nn::{KvCache, KvUse};
 
+/// Tokens of a prompt computed at a time: bounds the memory of activations, and costs nothing that
+/// could be measured.
+const PREFILL_TOKENS: usize = 256;
 /// Rows of full-vocabulary logits held at a time while candidates are scored.
 const LOGIT_ROWS: usize = 128;
 
@@ -33,13 +40,25 @@ pub struct Usage {
     pub cached_tokens: usize,
 }
 
+/// The soft tokens of a prompt: rows that take the places of some of its token embeddings.
+#[derive(Debug)]
+pub struct SoftTokens<'a, T> {
+    /// Their places in the prompt, ascending.
+    pub positions: &'a [u32],
+    /// What each one is. Two soft tokens of one identity must have equal rows: cached keys and
+    /// values are found by it.
+    pub identities: &'a [u64],
+    /// (positions, hidden_size)
+    pub rows: &'a T,
+}
+
 /// One sequence and its cache.
 #[derive(Debug)]
 pub struct Session<B: Backend> {
     backend: B,
     model: Arc<Llama<B>>,
     cache: KvCache<B>,
-    tokens: Vec<TokenId>,
+    slots: Vec<Slot>,
     /// (1, hidden_size): the state after the last token, which its logits are made of.
     last: Option<B::Tensor>,
     prefixes: Option<SharedPrefixCache<B>>,
@@ -80,7 +99,7 @@ impl<B: Backend> Session<B> {
     /// An empty session of at most `max_seq_len` tokens (the model's own limit if smaller).
     pub fn new(backend: B, model: Arc<Llama<B>>, max_seq_len: usize) -> Result<Self> {
         let cache = model.kv_cache(&backend, max_seq_len)?;
-        Ok(Self { backend, model, cache, tokens: Vec::new(), last: None, prefixes: None })
+        Ok(Self { backend, model, cache, slots: Vec::new(), last: None, prefixes: None })
     }
 
     /// Looks prompts up in `prefixes` and leaves their blocks there. All sessions that share it
@@ -91,14 +110,53 @@ impl<B: Backend> Session<B> {
         self
     }
 
-    /// The tokens whose keys and values are cached.
-    pub fn tokens(&self) -> &[TokenId] {
-        &self.tokens
+    /// The tokens whose keys and values are cached; a soft token by the token under it.
+    pub fn tokens(&self) -> Vec<TokenId> {
+        self.slots.iter().map(|slot| slot.token).collect()
     }
 
     /// Makes the session's sequence equal `prompt`, computing what neither the session nor the
     /// prefix cache holds, the last token at least.
     pub fn prefill(&mut self, prompt: &[TokenId]) -> Result<Usage> {
+        self.fill(&text(prompt), None)
+    }
+
+    /// [`Session::prefill`] of a prompt with soft tokens. The ids at their positions count for the
+    /// caches and for nothing else.
+    ///
+    /// # Errors
+    /// Positions that do not ascend or lie outside the prompt, another number of identities or
+    /// rows than of positions, rows of another width than the model's.
+    pub fn prefill_soft(
+        &mut self,
+        prompt: &[TokenId],
+        soft: &SoftTokens<'_, B::Tensor>,
+    ) -> Result<Usage> {
+        let (count, hidden_size) = (soft.positions.len(), self.model.config().hidden_size);
+        if soft.identities.len() != count {
+            let found = soft.identities.len();
+            return Err(Error::shape("prefill", "soft.identities", &[count], &[found]));
+        }
+        let found = self.backend.shape(soft.rows);
+        if found != [count, hidden_size] {
+            return Err(Error::shape("prefill", "soft.rows", &[count, hidden_size], &found));
+        }
+        if !soft.positions.is_sorted_by(|a, b| a < b) {
+            let found = format!("{:?}", soft.positions);
+            return Err(Error::argument("prefill", "soft.positions", "ascending places", found));
+        }
+        let mut slots = text(prompt);
+        for (&position, &identity) in soft.positions.iter().zip(soft.identities) {
+            let Some(slot) = slots.get_mut(position as usize) else {
+                let expected = format!("places below {}", prompt.len());
+                return Err(Error::argument("prefill", "soft.positions", expected, position));
+            };
+            slot.soft = Some(identity);
+        }
+        self.fill(&slots, Some(soft))
+    }
+
+    fn fill(&mut self, prompt: &[Slot], soft: Option<&SoftTokens<'_, B::Tensor>>) -> Result<Usage> {
         let Some(most) = prompt.len().checked_sub(1) else {
             return Err(Error::argument("prefill", "prompt", "at least one token", "none"));
         };
@@ -107,47 +165,78 @@ impl<B: Backend> Session<B> {
             let found = prompt.len();
             return Err(Error::InputTooLong { what: "the prompt", limit, found });
         }
-        let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let common = self.slots.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         self.truncate(common.min(most));
         if let Some(prefixes) = &self.prefixes {
             let mut prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-            let have = self.tokens.len();
+            let have = self.slots.len();
             let found = prefixes.lookup(&prompt[..most]);
             if found.len() * BLOCK_TOKENS > have {
-                self.cache.truncate(have - have % BLOCK_TOKENS);
+                let whole = have - have % BLOCK_TOKENS;
+                self.cache.truncate(whole);
+                self.slots.truncate(whole);
+                self.last = None;
                 for block in &found[have / BLOCK_TOKENS..] {
                     self.cache.paste_rows(&self.backend, block)?;
+                    self.slots = prompt[..self.cache.len()].to_vec();
                 }
-                self.tokens = prompt[..self.cache.len()].to_vec();
             }
         }
-        let cached_tokens = self.tokens.len();
-        self.append(&prompt[cached_tokens..])?;
+        let cached_tokens = self.slots.len();
+        self.extend(&prompt[cached_tokens..], soft)?;
         if let Some(prefixes) = &self.prefixes {
             let mut prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-            prefixes.insert(&self.backend, &self.tokens, &self.cache)?;
+            prefixes.insert(&self.backend, &self.slots, &self.cache)?;
         }
         Ok(Usage { prompt_tokens: prompt.len(), cached_tokens })
     }
 
     /// Adds tokens behind the sequence.
     pub fn append(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.extend(&text(tokens), None)
+    }
+
+    /// Adds `slots` behind the sequence; `soft` holds the rows of the whole prompt they end.
+    fn extend(&mut self, slots: &[Slot], soft: Option<&SoftTokens<'_, B::Tensor>>) -> Result<()> {
+        self.cache.reserve(&self.backend, slots.len())?;
+        slots.chunks(PREFILL_TOKENS).try_for_each(|slots| self.extend_few(slots, soft))
+    }
+
+    fn extend_few(
+        &mut self,
+        slots: &[Slot],
+        soft: Option<&SoftTokens<'_, B::Tensor>>,
+    ) -> Result<()> {
         let b = &self.backend;
-        let Some(last) = tokens.len().checked_sub(1) else { return Ok(()) };
-        let segments = Segments::one(tokens.len())?;
-        let positions = segments.positions(self.cache.len() as u32);
+        let Some(last) = slots.len().checked_sub(1) else { return Ok(()) };
+        let first = self.slots.len() as u32;
+        let segments = Segments::one(slots.len())?;
+        let positions = segments.positions(first);
         let rows = Rows { segments: &segments, positions: &positions };
-        let hidden = self.model.embed(b, tokens)?;
+        let tokens: Vec<TokenId> = slots.iter().map(|slot| slot.token).collect();
+        // The soft tokens among these slots.
+        let before = |end: u32| soft.map_or(0, |soft| soft.positions.partition_point(|&p| p < end));
+        let own = before(first)..before(first + slots.len() as u32);
+        let hidden = match soft {
+            Some(soft) if !own.is_empty() => {
+                let places: Vec<u32> =
+                    soft.positions[own.clone()].iter().map(|p| p - first).collect();
+                let new: Vec<u32> = own.map(|row| row as u32).collect();
+                let soft = b.gather_rows(soft.rows, &new)?;
+                self.model.embed_soft(b, &tokens, &places, &soft)?
+            }
+            _ => self.model.embed(b, &tokens)?,
+        };
         let hidden = self.model.forward(b, hidden, rows, KvUse::Append(&mut self.cache), None)?;
         self.last = Some(b.gather_rows(&hidden, &[last as u32])?);
-        self.tokens.extend_from_slice(tokens);
+        self.slots.extend_from_slice(slots);
         Ok(())
     }
 
     /// Forgets the tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        if len < self.tokens.len() {
-            self.tokens.truncate(len);
+        if len < self.slots.len() {
+            self.slots.truncate(len);
             self.cache.truncate(len);
             self.last = None;
         }
@@ -177,7 +266,7 @@ impl<B: Backend> Session<B> {
             return Err(Error::argument("score", "candidates", expected, "an empty candidate"));
         }
         let longest = candidates.iter().map(Vec::len).max().unwrap_or(0);
-        let (limit, found) = (self.cache.max_seq_len(), self.tokens.len() + longest);
+        let (limit, found) = (self.cache.max_seq_len(), self.slots.len() + longest);
         if found > limit {
             return Err(Error::InputTooLong { what: "the prompt and a candidate", limit, found });
         }
@@ -249,7 +338,7 @@ impl<B: Backend> Session<B> {
             }
             // The last token asked for needs no pass of its own.
             if token_ids.len() == stop.max_new_tokens
-                || self.tokens.len() == self.cache.max_seq_len()
+                || self.slots.len() == self.cache.max_seq_len()
             {
                 break;
             }
@@ -257,4 +346,8 @@ impl<B: Backend> Session<B> {
         }
         Ok(Generated { token_ids, finish_reason })
     }
+}
+
+fn text(tokens: &[TokenId]) -> Vec<Slot> {
+    tokens.iter().map(|&token| Slot { token, soft: None }).collect()
 }

@@ -1,5 +1,5 @@
-//! A synthetic shop: 600 items, and users whose preferences are known, so that what a model must
-//! learn is known too.
+//! A synthetic shop: 600 items, and users whose tastes are known, so that what a model must learn,
+//! and from which modality, is known too.
 //!
 //! Everything is drawn with integers from [`crate::random`]: the same on every machine. The
 //! catalogue and the rules never change; another seed gives other users.
@@ -9,11 +9,16 @@
 
 mod catalogue;
 mod files;
+mod look;
+mod oracle;
 mod user;
+mod words;
 
-pub use catalogue::catalogue;
-pub use files::{ShopFile, files, oracle_hit_rate};
-pub use user::Look;
+pub use catalogue::{catalogue, looks};
+pub use files::{ShopFile, files};
+pub use look::{FAMILIES, Look, PALETTES, Palette, Pattern, Shape};
+pub use oracle::{NUM_CANDIDATES, oracle_hit_rate, popularity_hit_rate};
+pub use user::Knowledge;
 
 use crate::random::Random;
 
@@ -40,6 +45,9 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
+    /// All of them, in the order in which they happen to an item.
+    pub const ALL: [Self; 3] = [Self::View, Self::Cart, Self::Buy];
+
     /// The word in the files.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,9 +65,8 @@ pub struct ShopUser {
     pub id: String,
     /// Oldest first; times never decrease.
     pub events: Vec<Event>,
-    /// One per new item, in order: how well somebody who knows the user's taste would have guessed
-    /// it.
-    pub looks: Vec<Look>,
+    /// What no model is told.
+    taste: user::Taste,
 }
 
 /// Users at first: what the demo is trained on.
@@ -75,8 +82,8 @@ pub fn users(count: usize, users_seed: u64) -> Vec<ShopUser> {
     (0..count.min(MAX_USERS))
         .map(|number| {
             let mut random = Random::stream(users_seed, number as u64);
-            let (events, looks) = user::live(&items, &mut random);
-            ShopUser { id: format!("s{users_seed}u{number:04}"), events, looks }
+            let (taste, events) = user::live(&items, &mut random);
+            ShopUser { id: format!("s{users_seed}u{number:04}"), events, taste }
         })
         .collect()
 }

@@ -5,7 +5,10 @@
 
 mod check;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokenizers::{Model, ModelWrapper, Normalizer, OffsetType, PreTokenizedString, PreTokenizer};
 
 pub use check::{MAX_TOKEN_ID, MAX_TOKENIZER_BYTES};
 
@@ -19,7 +22,12 @@ pub const MAX_TEXT_BYTES: usize = 16 << 20;
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     file: String,
+    /// Ids that no content may become: special tokens, but not the one for unknown words.
+    special: HashSet<u32>,
 }
+
+/// What [`Tokenizer::encode_within`] puts before a piece.
+const BEFORE: &str = "a";
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`; `file` names it in errors. The file's own truncation and padding
@@ -32,7 +40,18 @@ impl Tokenizer {
             .map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { inner, file: file.to_string() })
+        let unknown = match inner.get_model() {
+            ModelWrapper::BPE(model) => model.get_unk_token().clone(),
+            ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+            ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+            ModelWrapper::Unigram(_) => None,
+        };
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let special = added
+            .filter(|(_, token)| token.special && Some(&token.content) != unknown.as_ref())
+            .map(|(id, _)| id)
+            .collect();
+        Ok(Self { inner, file: file.to_string(), special })
     }
 
     /// `Err` unless every id is below the rows of a model's embedding table.
@@ -49,13 +68,68 @@ impl Tokenizer {
 
     /// The ids of `text`, with the special tokens of the file's post-processor if asked for.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        if text.len() > MAX_TEXT_BYTES {
-            let (limit, found) = (MAX_TEXT_BYTES as u64, text.len() as u64);
-            return Err(Error::Limit { what: "tokenizer: bytes of the text".into(), limit, found });
-        }
+        check_bytes(text)?;
         let encoding = caught(|| self.inner.encode_fast(text, add_special_tokens));
         let encoding = self.ours(encoding)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// [`Tokenizer::encode`] with special tokens, of at most `max_tokens`: a longer text loses its
+    /// end and keeps the special tokens, as by Hugging Face's truncation.
+    pub fn encode_truncated(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        let whole = self.encode(text, true)?;
+        if whole.len() <= max_tokens {
+            return Ok(whole);
+        }
+        let plain = self.encode(text, false)?;
+        let special = whole.len().saturating_sub(plain.len());
+        let start = (0..=special).find(|&start| {
+            whole.get(start..).is_some_and(|rest| !plain.is_empty() && rest.starts_with(&plain))
+        });
+        let (Some(start), Some(kept)) = (start, max_tokens.checked_sub(special)) else {
+            let expected = format!("room for the {special} special tokens around a text");
+            return Err(Error::argument("encode", "max_tokens", expected, max_tokens));
+        };
+        let (before, rest) = whole.split_at(start);
+        let (text, after) = rest.split_at(plain.len());
+        Ok([before, text.get(..kept).unwrap_or(text), after].concat())
+    }
+
+    /// The ids of `text` as content: whatever it says, no special and no added token comes of it.
+    /// Titles and everything else that is not ours goes through here.
+    pub fn encode_content(&self, text: &str) -> Result<Vec<u32>> {
+        check_bytes(text)?;
+        let encoding = caught(|| {
+            let mut pieces = PreTokenizedString::from(text);
+            if let Some(normalizer) = self.inner.get_normalizer() {
+                pieces.normalize(|piece| normalizer.normalize(piece))?;
+            }
+            if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pieces)?;
+            }
+            pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))?;
+            pieces.into_encoding(None, 0, OffsetType::None)
+        });
+        let encoding = self.ours(encoding)?;
+        // Some vocabularies hold their special tokens among the words, too.
+        let ids = encoding.get_ids().iter().copied();
+        Ok(ids.filter(|id| !self.special.contains(id)).collect())
+    }
+
+    /// The ids of a piece of text as it reads in the middle of a line: a tokenizer that marks the
+    /// beginning of a text marks none here. `content` as in [`Tokenizer::encode_content`];
+    /// otherwise special tokens that the piece spells are meant.
+    pub fn encode_within(&self, piece: &str, content: bool) -> Result<Vec<u32>> {
+        let encode = |text: &str| match content {
+            true => self.encode_content(text),
+            false => self.encode(text, false),
+        };
+        let before = encode(BEFORE)?;
+        match encode(&format!("{BEFORE}{piece}"))?.strip_prefix(before.as_slice()) {
+            Some(ids) if !ids.is_empty() => Ok(ids.to_vec()),
+            // The piece and what came before it became one token.
+            _ => encode(piece),
+        }
     }
 
     /// The text of `ids`; an unknown id is an error.
@@ -75,6 +149,14 @@ impl Tokenizer {
         let invalid = |found| Error::file(&self.file, "tokenizer", "a working tokenizer", found);
         result.map_err(invalid)?.map_err(|error| invalid(error.to_string()))
     }
+}
+
+fn check_bytes(text: &str) -> Result<()> {
+    if text.len() <= MAX_TEXT_BYTES {
+        return Ok(());
+    }
+    let (limit, found) = (MAX_TEXT_BYTES as u64, text.len() as u64);
+    Err(Error::Limit { what: "tokenizer: bytes of the text".into(), limit, found })
 }
 
 /// Runs the crate's code; a panic becomes its message. On wasm a panic still ends the instance.

@@ -20,6 +20,7 @@ mod storage;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use adapter::{
@@ -38,7 +39,7 @@ pub use save::{BUNDLE_SHARD_BYTES, NamedTensor, Sink, TensorSpec, Writer, save_s
 pub use storage::{Storage, check_range};
 
 use crate::backend::{Backend, MatrixData, check};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A place in a checkpoint's tree of names, for one backend.
 #[derive(Debug)]
@@ -115,24 +116,43 @@ impl<'a, B: Backend> Weights<'a, B> {
     /// The tensor `leaf` of this place as a matrix, `shape` = [out, in]; see
     /// [`Checkpoint::matrix`] for which tensors fit. `Err` when it is missing or of another shape.
     pub fn matrix(&self, leaf: &str, shape: [usize; 2]) -> Result<B::Matrix> {
+        self.backend.matrix(self.matrix_data(leaf, shape)?)
+    }
+
+    /// Some rows of [`Weights::matrix`]: one of several weights that a file holds as one. A new
+    /// model has no such tensors: what is trained is saved by the names that it is asked by.
+    pub fn matrix_rows(
+        &self,
+        leaf: &str,
+        shape: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<B::Matrix> {
+        self.backend.matrix(self.matrix_data(leaf, shape)?.rows(rows)?)
+    }
+
+    fn matrix_data(&self, leaf: &str, shape: [usize; 2]) -> Result<MatrixData> {
         let name = self.ask(leaf);
         let mut data = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint.matrix(&name, shape)?,
             Source::Fresh { seed } => {
                 let values = fresh::normal(seed, &name, check::elements("fresh", shape)?);
-                let name = name.strip_suffix(".weight").unwrap_or(&name);
                 MatrixData::from_f32(name, &values, shape)
             }
         };
-        data.lora = self.adapter.and_then(|adapter| adapter.lora(&data.name)).cloned();
+        data.lora = self.adapter.and_then(|adapter| adapter.lora(data.module())).cloned();
         data.check()?;
-        self.backend.matrix(data)
+        Ok(data)
     }
 
     /// The tensor `leaf` of this place as a vector of `len` values. `Err` as for
     /// [`Weights::matrix`].
     pub fn vector(&self, leaf: &str, len: usize) -> Result<B::Vector> {
-        let name = self.ask(leaf);
+        self.vector_rows(leaf, len, 0..len)
+    }
+
+    /// The values `rows` of [`Weights::vector`]: the bias that goes with [`Weights::matrix_rows`].
+    pub fn vector_rows(&self, leaf: &str, len: usize, rows: Range<usize>) -> Result<B::Vector> {
+        let mut name = self.ask(leaf);
         let values = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint.vector(&name, len)?,
             Source::Fresh { seed } => {
@@ -144,7 +164,22 @@ impl<'a, B: Backend> Weights<'a, B> {
                 }
             }
         };
-        self.backend.vector(&name, &values)
+        if rows != (0..len) {
+            name += &format!("[{}..{}]", rows.start, rows.end);
+        }
+        let values = values.get(rows).ok_or_else(|| {
+            Error::file(&name, "rows", format!("rows of the {len} there are"), "others")
+        })?;
+        self.backend.vector(&name, values)
+    }
+
+    /// The tensor `leaf` of this place, one number: `initial` in a new model. `Err` as for
+    /// [`Weights::matrix`].
+    pub fn scalar(&self, leaf: &str, initial: f32) -> Result<B::Vector> {
+        match self.source {
+            Source::Checkpoint(_) => self.vector(leaf, 1),
+            Source::Fresh { .. } => self.backend.vector(&self.ask(leaf), &[initial]),
+        }
     }
 
     /// Tensors of the checkpoint that nobody asked for yet, sorted.

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod demo;
+mod embed;
 mod evaluate;
 mod inspect;
 mod language;
@@ -43,6 +44,7 @@ pub fn run(cli: &Cli) -> Result<Report> {
         Command::Prepare(arguments) => transform::prepare(arguments),
         Command::Quantize(arguments) => transform::quantize(arguments),
         Command::Merge(arguments) => transform::merge(arguments),
+        Command::Embed(arguments) => embed::embed(arguments, device),
         Command::Generate(arguments) => language::generate(arguments, device, cli.json),
         Command::Logits(arguments) => language::logits(arguments, device),
         Command::Score(arguments) => language::score(arguments, device),

@@ -32,6 +32,8 @@ use tributary_core::{Error, Result};
 
 /// The name of the catalogue file beside a data file.
 pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
+/// The folder beside it that holds the items' pictures.
+pub const IMAGES_FOLDER: &str = "images";
 
 /// Interactions of many users with the items of one catalogue.
 #[derive(Clone, Debug, PartialEq)]

@@ -35,6 +35,23 @@ impl ModelFolder {
         self.folder.text(name, max_bytes)
     }
 
+    /// Text of the file `name` in the folder `inner` of this one, as [`ModelFolder::text`]: where
+    /// sentence encoders keep how they pool.
+    pub fn inner_text(&self, inner: &str, name: &str, max_bytes: usize) -> Result<Option<String>> {
+        check_base_name(&self.folder.path.to_string_lossy(), "folder name", inner)?;
+        let path = self.folder.path.join(inner);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let folder = Folder::open(&path)?;
+        // A link of the Hugging Face cache leads from a file, never from a folder.
+        if folder.real.parent() != Some(&self.folder.real) {
+            let found = "a link that leaves it";
+            return Err(Error::file(path.display(), "path", "a folder in its folder", found));
+        }
+        folder.text(name, max_bytes)
+    }
+
     /// Where the folder is.
     pub fn path(&self) -> &Path {
         &self.folder.path
@@ -149,7 +166,7 @@ impl Folder {
 }
 
 /// The text of a file of at most `max_bytes`; reads no more than that whatever the file claims.
-fn read_text(path: &Path, name: &str, max_bytes: usize) -> Result<String> {
+pub(crate) fn read_text(path: &Path, name: &str, max_bytes: usize) -> Result<String> {
     let io = |e| Error::io(path.display(), e);
     let limit = max_bytes as u64;
     let file = File::open(path).map_err(io)?;

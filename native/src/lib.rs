@@ -7,7 +7,7 @@
 //!
 //! let shop = AnyRecommender::open("demo".as_ref(), Device::Cpu)?;
 //! let request =
-//!     Request { history: vec![Interaction::new("tripod-38")], ..Request::default() };
+//!     Request { history: vec![Interaction::new("umbrella-38")], ..Request::default() };
 //! for item in shop.recommend(&request)?.items {
 //!     println!("{} {} {:.3}", item.rank, item.id.as_str(), item.score);
 //! }
@@ -18,9 +18,13 @@ pub mod bundle;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod embedding_table;
+pub mod encode;
+pub mod encoder;
 pub mod evaluate;
 pub mod files;
 pub mod language;
 pub mod recommender;
+pub mod shop_pictures;
 #[cfg(feature = "train")]
 pub mod train;

@@ -69,7 +69,7 @@ impl Leaves {
             self.inputs.iter().map(|&shape| b.variable(next(), shape)).collect::<Result<_>>()?;
         let mut matrices = Vec::new();
         for (i, &(shape, rank)) in self.matrices.iter().enumerate() {
-            let mut data = MatrixData::from_f32(format!("m{i}"), next(), shape);
+            let mut data = MatrixData::from_f32(format!("m{i}.weight"), next(), shape);
             data.lora =
                 rank.map(|r| LoraData { r, a: next().clone(), b: next().clone(), scale: 1.7 });
             matrices.push(b.matrix(data)?);
@@ -319,7 +319,7 @@ fn losses_and_elementwise_operations() {
 fn a_frozen_weight_has_no_gradient_and_inference_no_graph() {
     let options = BurnOptions { trainable: Trainable::Adapters, seed: 0 };
     let b = Burn::new(BurnDevice::Cpu, options).expect("cpu");
-    let mut data = MatrixData::from_f32("q_proj", &values(1, 15), [3, 5]);
+    let mut data = MatrixData::from_f32("q_proj.weight", &values(1, 15), [3, 5]);
     data.lora = Some(LoraData { r: 2, a: values(2, 10), b: values(3, 6), scale: 0.5 });
     let weight = b.matrix(data).expect("a good matrix");
     let names: Vec<String> = b.parameters().iter().map(|p| p.name().to_owned()).collect();

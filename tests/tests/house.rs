@@ -25,13 +25,14 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
 }
 
 /// The modules of `core`, ground first; a module uses only what stands before it.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["error", "dtype", "random"],
     &["backend"],
     &["weights"],
     &["nn"],
     &["models"],
-    &["tokenizer"],
+    &["tokenizer", "preprocess"],
+    &["prompt"],
     &["session"],
     &["metrics"],
     &["recommend"],

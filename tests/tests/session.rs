@@ -8,11 +8,11 @@ use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
 use tributary_core::session::{
-    FinishReason, PrefixCache, Sampler, Sampling, Session, StopRules, Usage,
+    FinishReason, PrefixCache, Sampler, Sampling, Session, SoftTokens, StopRules, Usage,
 };
 use tributary_core::weights::Weights;
 use tributary_tests::language::open;
-use tributary_tests::{assert_parity, indices, on_each_backend};
+use tributary_tests::{assert_parity, indices, on_each_backend, uniform};
 
 /// Sums in another order than the pass without a cache.
 const BOUND: f64 = 1e-10;
@@ -83,6 +83,94 @@ fn a_prefix_cache_gives_the_same_logits_for_fewer_tokens() {
         assert_eq!(later.prefill(&other).unwrap().cached_tokens, 0);
         assert_parity(backend, &logits(&later), &truth(&b, &model, &other), BOUND);
     });
+}
+
+/// Hidden size of the fixture.
+const HIDDEN: usize = 30;
+
+#[test]
+fn soft_tokens_give_the_same_logits_with_and_without_caches() {
+    on_each_backend!(backend, b => {
+        let model = model(&b);
+        assert_eq!(model.config().hidden_size, HIDDEN);
+        let prompt = tokens(31, 200);
+        let positions = [0u32, 3, 64, 65, 127, 150, 199];
+        let identities = [10u64, 20, 30, 10, 50, 60, 70];
+        let mut values = uniform(32, positions.len() * HIDDEN);
+        values.copy_within(0..HIDDEN, 3 * HIDDEN); // one identity, one row
+        let rows = b.upload(&values, [positions.len(), HIDDEN]).unwrap();
+        let soft = SoftTokens { positions: &positions, identities: &identities, rows: &rows };
+        // The truth: one pass over embeddings that hold the rows, without session or cache.
+        let truth = |len: usize, rows: &_| {
+            let count = positions.iter().filter(|&&p| (p as usize) < len).count();
+            let which: Vec<u32> = (0..count as u32).collect();
+            let rows = b.gather_rows(rows, &which).unwrap();
+            let hidden = model.embed_soft(&b, &prompt[..len], &positions[..count], &rows).unwrap();
+            let segments = tributary_core::backend::Segments::one(len).unwrap();
+            let places = segments.positions(0);
+            let at = tributary_core::models::llama::Rows {
+                segments: &segments,
+                positions: &places,
+            };
+            let none = tributary_core::nn::KvUse::None;
+            let hidden = model.forward(&b, hidden, at, none, None).unwrap();
+            let last = b.gather_rows(&hidden, &segments.last_rows()).unwrap();
+            let logits = pollster::block_on(b.read(&model.logits(&b, &last).unwrap())).unwrap();
+            logits.into_iter().map(f64::from).collect::<Vec<_>>()
+        };
+        let expected = truth(200, &rows);
+        let prefixes = Arc::new(Mutex::new(PrefixCache::new(1 << 22)));
+        let session = || {
+            Session::new(b.clone(), model.clone(), 512).unwrap().with_prefix_cache(prefixes.clone())
+        };
+        for cached in [0, 192] {
+            let mut session = session();
+            let usage = session.prefill_soft(&prompt, &soft).unwrap();
+            assert_eq!(usage, Usage { prompt_tokens: 200, cached_tokens: cached }, "{backend}");
+            assert_parity(&format!("{backend} {cached}"), &logits(&session), &expected, BOUND);
+            // The same again reuses all but the last token.
+            assert_eq!(session.prefill_soft(&prompt, &soft).unwrap().cached_tokens, 199);
+            assert_parity(&format!("{backend} again"), &logits(&session), &expected, BOUND);
+        }
+        // Another item at one place: cached up to there, in the session and in the prefix cache.
+        let mut changed = identities;
+        changed[4] = 51;
+        values[4 * HIDDEN..5 * HIDDEN].fill(0.25);
+        let other_rows = b.upload(&values, [positions.len(), HIDDEN]).unwrap();
+        let other = SoftTokens { positions: &positions, identities: &changed, rows: &other_rows };
+        let mut later = session();
+        assert_eq!(later.prefill_soft(&prompt, &other).unwrap().cached_tokens, 64);
+        let expected = truth(200, &other_rows);
+        assert_parity(&format!("{backend} other"), &logits(&later), &expected, BOUND);
+        assert_eq!(later.prefill_soft(&prompt, &soft).unwrap().cached_tokens, 192);
+        // Plain text shares nothing that a soft token stands in.
+        assert_eq!(later.prefill(&prompt).unwrap().cached_tokens, 0);
+    });
+}
+
+#[test]
+fn soft_tokens_that_do_not_fit_are_errors() {
+    let b = Cpu::new();
+    let model = model(&b);
+    let mut session = Session::new(b, model, 64).unwrap();
+    let rows = |n: usize, width: usize| b.upload(&vec![0.1; n * width], [n, width]).unwrap();
+    let prompt = tokens(1, 10);
+    let good = rows(2, HIDDEN);
+    let cases: [(&str, &[u32], &[u64], _); 5] = [
+        ("identities", &[1, 2], &[1], good.clone()),
+        ("rows", &[1, 2], &[1, 2], rows(2, HIDDEN - 1)),
+        ("rows", &[1, 2], &[1, 2], rows(3, HIDDEN)),
+        ("positions", &[2, 2], &[1, 2], good.clone()),
+        ("below 10", &[1, 10], &[1, 2], good.clone()),
+    ];
+    for (part, positions, identities, rows) in cases {
+        let soft = SoftTokens { positions, identities, rows: &rows };
+        let error = session.prefill_soft(&prompt, &soft).unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let none = SoftTokens { positions: &[], identities: &[], rows: &rows(0, HIDDEN) };
+    assert_eq!(session.prefill_soft(&prompt, &none).unwrap().prompt_tokens, 10);
+    assert_eq!(session.prefill(&prompt).unwrap().cached_tokens, 9, "it is plain text");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn every_float_dtype_loads() {
     ];
     for (name, format, round) in rounds {
         let data = checkpoint.matrix(&format!("{name}.weight"), [2, 3]).unwrap();
-        assert_eq!((data.name.as_str(), data.format, data.shape), (name, format, [2, 3]));
+        assert_eq!((data.module(), data.format, data.shape), (name, format, [2, 3]));
         let expected: Vec<f32> = values.iter().map(|&v| round(v)).collect();
         assert_eq!(dequantize(&data).unwrap(), expected, "{name}");
         assert_eq!(checkpoint.values(&format!("{name}.weight")).unwrap(), expected, "{name}");

@@ -26,10 +26,12 @@ mod threads;
 mod top_k;
 mod transpose;
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 pub use level::Level;
 pub use matrix::Matrix;
+use quantized::QuantizedRows;
 
 use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check};
 use crate::error::Result;
@@ -37,14 +39,49 @@ use crate::error::Result;
 /// An activation (rows, cols), shared until written.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    data: Arc<Vec<f32>>,
+    data: Arc<Values>,
     shape: [usize; 2],
 }
 
+/// Row-major values and, once a quantised product has asked for them, the same as int8: q, k and v
+/// share one quantisation of their input, gate and up another.
+#[derive(Debug)]
+struct Values {
+    floats: Vec<f32>,
+    int8: OnceLock<QuantizedRows>,
+}
+
+impl Deref for Values {
+    type Target = Vec<f32>;
+
+    fn deref(&self) -> &Vec<f32> {
+        &self.floats
+    }
+}
+
+/// A copy is made to be written, so it starts without int8 codes.
+impl Clone for Values {
+    fn clone(&self) -> Self {
+        Self { floats: self.floats.clone(), int8: OnceLock::new() }
+    }
+}
+
 impl Tensor {
-    fn new(data: Vec<f32>, shape: [usize; 2]) -> Self {
-        debug_assert_eq!(data.len(), shape[0] * shape[1]);
-        Self { data: Arc::new(data), shape }
+    fn new(floats: Vec<f32>, shape: [usize; 2]) -> Self {
+        debug_assert_eq!(floats.len(), shape[0] * shape[1]);
+        Self { data: Arc::new(Values { floats, int8: OnceLock::new() }), shape }
+    }
+
+    /// The values, to be written; copied first if somebody else still holds the tensor.
+    fn data_mut(&mut self) -> &mut [f32] {
+        let values = Arc::make_mut(&mut self.data);
+        values.int8.take();
+        &mut values.floats
+    }
+
+    /// The values as int8.
+    fn int8(&self, level: Level) -> &QuantizedRows {
+        self.data.int8.get_or_init(|| QuantizedRows::new(level, &self.data, self.shape))
     }
 
     /// Row-major values.

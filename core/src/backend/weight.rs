@@ -1,5 +1,7 @@
 //! A weight on its way from a file to a backend.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::dtype::Format;
@@ -8,7 +10,7 @@ use crate::error::{Error, Result};
 /// The values of one weight matrix (out, in), row-major, little-endian, as a file holds them.
 #[derive(Clone, Debug)]
 pub struct MatrixData {
-    /// Full name in the checkpoint, without the trailing `.weight`.
+    /// Full name of the tensor in the checkpoint.
     pub name: String,
     /// (out, in).
     pub shape: [usize; 2],
@@ -46,6 +48,34 @@ impl MatrixData {
             scales: Bytes::new(),
             lora: None,
         }
+    }
+
+    /// The module that the tensor belongs to: its name without a trailing `.weight`.
+    pub fn module(&self) -> &str {
+        self.name.strip_suffix(".weight").unwrap_or(&self.name)
+    }
+
+    /// Some of the rows, without a copy: one of several weights that a file holds as one, such as
+    /// timm's `qkv`. Its name ends in the rows. `Err` for rows that are not there.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        self.check()?;
+        let [out, input] = self.shape;
+        if rows.start > rows.end || rows.end > out {
+            let expected = format!("rows of the {out} there are");
+            return Err(Error::file(&self.name, "rows", expected, format!("{rows:?}")));
+        }
+        let bytes = |per_row: usize| rows.start * per_row..rows.end * per_row;
+        Ok(Self {
+            name: format!("{}[{}..{}]", self.name, rows.start, rows.end),
+            shape: [rows.len(), input],
+            format: self.format,
+            values: self.values.slice(bytes(self.format.row_bytes(input))),
+            scales: self.scales.slice(bytes(self.format.row_scales(input) * 2)),
+            lora: self.lora.as_ref().map(|lora| {
+                let b = lora.b.get(rows.start * lora.r..rows.end * lora.r);
+                LoraData { b: b.unwrap_or_default().to_vec(), ..lora.clone() }
+            }),
+        })
     }
 
     /// `Err` unless the byte counts are those of shape, format and rank. Every backend calls this

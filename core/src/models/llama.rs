@@ -335,9 +335,24 @@ impl<B: Backend> Llama<B> {
         KvCache::new(b, self.layers.len(), self.config.heads.kv_size(), limit)
     }
 
-    /// Token embeddings: (ids, hidden_size). Soft tokens are written over rows of this.
+    /// Token embeddings: (ids, hidden_size).
     pub fn embed(&self, b: &B, ids: &[TokenId]) -> Result<B::Tensor> {
         b.embed(&self.embed_tokens, ids).at(|| "model.embed_tokens")
+    }
+
+    /// Token embeddings with soft tokens written over them: (ids, hidden_size). Row `i` of `soft`
+    /// (rows, hidden_size) takes the place of the token at `rows[i]`, whose own id means nothing.
+    /// `ids` may be several packed prompts; `rows` then count through all of them.
+    pub fn embed_soft(
+        &self,
+        b: &B,
+        ids: &[TokenId],
+        rows: &[u32],
+        soft: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        let mut hidden = self.embed(b, ids)?;
+        b.scatter_rows(&mut hidden, rows, soft).at(|| "soft tokens")?;
+        Ok(hidden)
     }
 
     /// `hidden` (rows, hidden_size), embeddings -> hidden states after the final norm.

@@ -1,5 +1,7 @@
 //! y = W x + b
 
+use std::ops::Range;
+
 use crate::backend::Backend;
 use crate::error::{Context, Result};
 use crate::weights::Weights;
@@ -17,6 +19,19 @@ impl<B: Backend> Linear<B> {
     pub fn load(w: &Weights<'_, B>, shape: [usize; 2], bias: bool) -> Result<Self> {
         let weight = w.matrix("weight", shape)?;
         let bias = if bias { Some(w.vector("bias", shape[0])?) } else { None };
+        Ok(Self { weight, bias })
+    }
+
+    /// The rows `rows` of `weight` [out, in] and `bias` [out]: one of several layers that a file
+    /// holds as one.
+    pub fn load_rows(
+        w: &Weights<'_, B>,
+        shape: [usize; 2],
+        bias: bool,
+        rows: Range<usize>,
+    ) -> Result<Self> {
+        let weight = w.matrix_rows("weight", shape, rows.clone())?;
+        let bias = if bias { Some(w.vector_rows("bias", shape[0], rows)?) } else { None };
         Ok(Self { weight, bias })
     }
 

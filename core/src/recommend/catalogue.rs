@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::check::TOP_K_COLUMNS;
 use crate::error::{Error, Result};
+use crate::weights::check_base_name;
 
 /// Dense index of an item in its [`Catalogue`].
 pub type ItemIndex = u32;
@@ -17,6 +18,10 @@ const MAX_ITEMS: usize = TOP_K_COLUMNS;
 const MAX_LINE_BYTES: usize = 1 << 20;
 /// Bytes of one id at most.
 const MAX_ID_BYTES: usize = 1024;
+/// Bytes of one title at most, when read from a file.
+pub const MAX_TITLE_BYTES: usize = 4096;
+/// Bytes of one description at most, when read from a file.
+pub const MAX_DESCRIPTION_BYTES: usize = 64 << 10;
 /// Above this an integer is not exact in JavaScript.
 const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
@@ -100,6 +105,12 @@ pub struct CatalogueItem {
     /// In the shop's currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<f64>,
+    /// What a seller says of it, in sentences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Its picture: the base name of a file in the folder `images` beside the catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Whatever else is known, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
@@ -117,9 +128,35 @@ impl CatalogueItem {
             brand: None,
             category: None,
             price: None,
+            description: None,
+            image: None,
             attributes: BTreeMap::new(),
             popularity: None,
         }
+    }
+
+    /// Refuses texts over their limits, a price that is no number, and a picture's name that could
+    /// leave its folder. `file` and `field` say where the item stands.
+    ///
+    /// # Errors
+    /// The first field that is refused, by name.
+    pub fn check(&self, file: &str, field: &str) -> Result<()> {
+        let description = self.description.as_deref().unwrap_or_default();
+        for (name, text, limit) in [
+            ("title", self.title.as_str(), MAX_TITLE_BYTES),
+            ("description", description, MAX_DESCRIPTION_BYTES),
+        ] {
+            if text.len() > limit {
+                let what = format!("{file}: {field}: bytes of `{name}`");
+                return Err(Error::Limit { what, limit: limit as u64, found: text.len() as u64 });
+            }
+        }
+        if self.price.is_some_and(|price| !price.is_finite()) {
+            return Err(Error::file(file, field, "a finite price", "one that overflows"));
+        }
+        self.image
+            .as_deref()
+            .map_or(Ok(()), |name| check_base_name(file, &format!("{field}: `image`"), name))
     }
 }
 
@@ -184,9 +221,7 @@ impl Catalogue {
             }
             let item: CatalogueItem = serde_json::from_slice(line)
                 .map_err(|e| Error::file(file, field(), "one item as a JSON object", e))?;
-            if item.price.is_some_and(|price| !price.is_finite()) {
-                return Err(Error::file(file, field(), "a finite price", "one that overflows"));
-            }
+            item.check(file, &field())?;
             let id = item.id.clone();
             if catalogue.push(item)?.is_none() {
                 return Err(Error::file(file, field(), "an id not seen before", id));

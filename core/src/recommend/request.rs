@@ -159,8 +159,20 @@ pub struct RankedItem {
 pub struct Timings {
     /// Ids to indices, filters.
     pub prepare_ms: f64,
-    /// The model, until its scores are on the host.
+    /// The model, until its scores are on the host: the four stages below, where it has them.
     pub forward_ms: f64,
+    /// Of `forward_ms`: the retriever chose what a language model ranks.
+    #[serde(default)]
+    pub retrieve_ms: f64,
+    /// Of `forward_ms`: the prompt and its soft tokens.
+    #[serde(default)]
+    pub encode_ms: f64,
+    /// Of `forward_ms`: the prompt's pass. A GPU is not waited for here but in `score_ms`.
+    #[serde(default)]
+    pub prefill_ms: f64,
+    /// Of `forward_ms`: the candidates' pass, or the answer's.
+    #[serde(default)]
+    pub score_ms: f64,
     /// Scores to ranked items.
     pub rank_ms: f64,
     /// All of it.
@@ -174,7 +186,7 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Of these, tokens whose keys and values were cached.
     pub cached_tokens: usize,
-    /// Of the prompt's tokens, those that stand for pictures.
+    /// Of the prompt's tokens, those that stand for pictures; for `tmf` its soft tokens of items.
     pub image_tokens: usize,
     /// Items of the history the model saw.
     pub history_items: usize,

@@ -150,6 +150,7 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
                 forward_ms: scored - prepared,
                 rank_ms: ended - scored,
                 total_ms: ended - started,
+                ..Timings::default()
             },
             usage: Usage {
                 history_items,

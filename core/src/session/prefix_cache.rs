@@ -1,7 +1,8 @@
 //! Keys and values of prompt prefixes, kept by blocks of 64 tokens.
 //!
 //! A block is found by the hash of its own tokens and of everything before them, so two prompts
-//! share the blocks of their common beginning and nothing else. Least recently used blocks leave
+//! share the blocks of their common beginning and nothing else. A soft token counts by the identity
+//! its caller gave it. Least recently used blocks leave
 //! when the byte budget is passed.
 
 use std::collections::HashMap;
@@ -13,6 +14,14 @@ use crate::nn::KvCache;
 
 /// Tokens of one block.
 pub const BLOCK_TOKENS: usize = 64;
+
+/// What stands at one position: a token, or a soft token over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) token: TokenId,
+    /// What the soft token is; equal identities promise equal rows.
+    pub(super) soft: Option<u64>,
+}
 
 /// The stored blocks of one model. Share it through [`super::SharedPrefixCache`].
 #[derive(Debug)]
@@ -27,7 +36,7 @@ pub struct PrefixCache<B: Backend> {
 struct Block<B: Backend> {
     /// The hash alone may collide; these settle it.
     parent: u64,
-    tokens: Vec<TokenId>,
+    slots: Vec<Slot>,
     /// Per layer (k, v), each (64, kv_size).
     rows: Vec<[B::Tensor; 2]>,
     bytes: u64,
@@ -38,13 +47,15 @@ struct Block<B: Backend> {
 /// Hash of the empty prefix.
 const ROOT: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// FNV-1a over the parent's hash and the tokens.
-fn chain(parent: u64, tokens: &[TokenId]) -> u64 {
-    let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
+/// FNV-1a over the parent's hash and the slots.
+fn chain(parent: u64, slots: &[Slot]) -> u64 {
+    let tokens = slots.iter().flat_map(|slot| slot.token.to_le_bytes());
+    let soft = slots.iter().filter_map(|slot| slot.soft).flat_map(u64::to_le_bytes);
     parent
         .to_le_bytes()
         .into_iter()
-        .chain(bytes)
+        .chain(tokens)
+        .chain(soft)
         .fold(ROOT, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -69,15 +80,15 @@ impl<B: Backend> PrefixCache<B> {
         self.blocks.is_empty()
     }
 
-    /// The rows of the longest stored prefix of `tokens`, block by block.
-    pub(super) fn lookup(&mut self, tokens: &[TokenId]) -> Vec<&[[B::Tensor; 2]]> {
+    /// The rows of the longest stored prefix of `slots`, block by block.
+    pub(super) fn lookup(&mut self, slots: &[Slot]) -> Vec<&[[B::Tensor; 2]]> {
         self.clock += 1;
         let mut found = Vec::new();
         let mut parent = ROOT;
-        for tokens in tokens.chunks_exact(BLOCK_TOKENS) {
-            let key = chain(parent, tokens);
+        for slots in slots.chunks_exact(BLOCK_TOKENS) {
+            let key = chain(parent, slots);
             match self.blocks.get_mut(&key) {
-                Some(block) if block.parent == parent && block.tokens == tokens => {
+                Some(block) if block.parent == parent && block.slots == slots => {
                     block.last_used = self.clock;
                 }
                 _ => break,
@@ -88,27 +99,27 @@ impl<B: Backend> PrefixCache<B> {
         found.iter().filter_map(|key| self.blocks.get(key)).map(|block| &block.rows[..]).collect()
     }
 
-    /// Stores the whole blocks of `tokens` that are not there yet, from the rows of `cache`.
-    pub(super) fn insert(&mut self, b: &B, tokens: &[TokenId], cache: &KvCache<B>) -> Result<()> {
+    /// Stores the whole blocks of `slots` that are not there yet, from the rows of `cache`.
+    pub(super) fn insert(&mut self, b: &B, slots: &[Slot], cache: &KvCache<B>) -> Result<()> {
         self.clock += 1;
         let bytes = cache.bytes(BLOCK_TOKENS);
         let mut parent = ROOT;
-        for (depth, tokens) in tokens.chunks_exact(BLOCK_TOKENS).enumerate() {
+        for (depth, slots) in slots.chunks_exact(BLOCK_TOKENS).enumerate() {
             // A prompt longer than the budget keeps its beginning.
             if (depth as u64 + 1).saturating_mul(bytes) > self.budget {
                 break;
             }
-            let key = chain(parent, tokens);
+            let key = chain(parent, slots);
             if let Some(block) = self.blocks.get_mut(&key) {
-                if block.parent != parent || block.tokens != tokens {
+                if block.parent != parent || block.slots != slots {
                     break;
                 }
                 block.last_used = self.clock;
             } else {
                 let first = depth * BLOCK_TOKENS;
                 let rows = cache.copy_rows(b, first..first + BLOCK_TOKENS)?;
-                let (tokens, last_used) = (tokens.to_vec(), self.clock);
-                let block = Block { parent, tokens, rows, bytes, last_used, depth };
+                let (slots, last_used) = (slots.to_vec(), self.clock);
+                let block = Block { parent, slots, rows, bytes, last_used, depth };
                 self.blocks.insert(key, block);
                 self.bytes += bytes;
             }

@@ -1,98 +1,139 @@
-//! The shop's items. Nothing here depends on a seed.
+//! The shop's items. Nothing here depends on the users' seed.
 
 use std::collections::BTreeMap;
 
+use super::look::{FAMILIES, Look, PALETTES, Pattern, Shape};
+use super::words::{AUDIENCES, BRANDS, MODELS, PRODUCTS, SIZES};
+use crate::metrics::sample;
+use crate::random::Random;
 use crate::recommend::{Catalogue, CatalogueItem};
 
-pub(super) const WORLDS: usize = 3;
-pub(super) const STAGES: usize = 4;
-pub(super) const BRANDS: usize = 10;
-const ITEMS_PER_BRAND: usize = 5;
-const ITEMS_PER_CATEGORY: usize = BRANDS * ITEMS_PER_BRAND;
+const CATEGORIES: usize = 12;
+pub(super) const ITEMS_PER_CATEGORY: usize = 50;
+const ITEMS: usize = CATEGORIES * ITEMS_PER_CATEGORY;
+/// The seed of everything that is dealt to the items.
+const SEED: u64 = 2;
 
-/// A category: its slug for ids, its name, the price of an ordinary item in cents, five series.
-type Category = (&'static str, &'static str, u64, [&'static str; ITEMS_PER_BRAND]);
-
-/// Each row is a world, its categories in the order of the chain.
-const CATEGORIES: [[Category; STAGES]; WORLDS] = [
-    [
-        ("camera", "Camera", 45_000, ["Go", "Pocket", "Scout", "Vista", "Atelier"]),
-        ("card", "Memory Card", 2_500, ["32 GB", "64 GB", "128 GB", "256 GB", "512 GB Pro"]),
-        ("tripod", "Tripod", 8_000, ["Mini", "Flex", "Travel", "Studio", "Carbon"]),
-        ("bag", "Camera Bag", 6_000, ["Pouch", "Sling", "Messenger", "Backpack", "Leather"]),
-    ],
-    [
-        ("shoe", "Running Shoe", 9_000, ["Daily", "Tempo", "Road", "Trail", "Marathon"]),
-        ("watch", "Sports Watch", 16_000, ["Start", "Pulse", "Pace", "Summit", "Titan"]),
-        ("bottle", "Water Bottle", 1_800, ["500 ml", "750 ml", "Squeeze", "Insulated", "Steel"]),
-        ("earphones", "Earphones", 7_000, ["Wire", "Clip", "Air", "Open", "Silence"]),
-    ],
-    [
-        ("espresso", "Espresso Machine", 30_000, ["Uno", "Casa", "Duo", "Barista", "Maestro"]),
-        ("grinder", "Coffee Grinder", 9_000, ["Hand", "Compact", "Burr", "Stepless", "Titanium"]),
-        ("beans", "Coffee Beans", 1_600, ["House", "Mild", "Dark Roast", "Single Farm", "Reserve"]),
-        ("cup", "Cup", 1_400, ["Enamel", "Glass", "Stoneware", "Porcelain", "Handmade"]),
-    ],
-];
-
-const BRAND_NAMES: [&str; BRANDS] = [
-    "Aurel", "Borealis", "Cascada", "Dunmore", "Elvika", "Fennec", "Grauwald", "Hinode", "Iskra",
-    "Juniper",
-];
-
-/// Of a brand's five items in a category, by place.
-const BANDS: [u8; ITEMS_PER_BRAND] = [0, 0, 1, 1, 2];
-const BAND_NAMES: [&str; 3] = ["budget", "standard", "premium"];
-/// Percent of a category's ordinary price.
-const BAND_PRICE: [u64; 3] = [60, 100, 190];
-
-/// What the rules need to know of an item.
+/// What the rules need to know of an item; numbers are places in the lists of words and looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ItemTraits {
-    pub(super) world: usize,
-    pub(super) stage: usize,
+    /// Its place in `PRODUCTS`.
+    product: usize,
+    pub(super) family: usize,
+    shade: usize,
+    pub(super) pattern: usize,
     pub(super) brand: usize,
-    /// 0 budget, 1 standard, 2 premium.
-    pub(super) band: u8,
+    pub(super) audience: usize,
+    size: usize,
+    material: usize,
+    usage: usize,
     /// 1 to 3.
     pub(super) popularity: u64,
+    /// Percent of the product's ordinary price.
+    price: u64,
+    /// The item that belongs to it, for no reason that anything shows.
+    pub(super) companion: usize,
 }
 
-/// All items in catalogue order: by world, category, brand, price band.
-pub(super) fn items() -> Vec<ItemTraits> {
-    let mut items = Vec::with_capacity(WORLDS * STAGES * ITEMS_PER_CATEGORY);
-    for world in 0..WORLDS {
-        for stage in 0..STAGES {
-            for number in 0..ITEMS_PER_CATEGORY {
-                let (brand, place) = (number / ITEMS_PER_BRAND, number % ITEMS_PER_BRAND);
-                // A fixed scatter of 1, 2, 3 over the items.
-                let popularity = 1 + ((number * 7 + stage * 5 + world * 11) % 6 / 2) as u64;
-                items.push(ItemTraits { world, stage, brand, band: BANDS[place], popularity });
-            }
-        }
+impl ItemTraits {
+    fn look(&self) -> Look {
+        let shape = PRODUCTS[self.product].shape;
+        let palette = PALETTES[self.family][self.shade];
+        Look { shape, palette, pattern: Pattern::ALL[self.pattern] }
     }
-    items
+}
+
+/// The numbers below `n`, each equally often over the items, in an order that depends on `name`
+/// alone: no trait tells anything of another.
+fn deal(name: &str, n: usize) -> Vec<usize> {
+    let deck: Vec<u32> = (0..ITEMS as u32).map(|number| number % n as u32).collect();
+    let dealt = sample(&mut Random::named(SEED, name), &deck, ITEMS);
+    dealt.into_iter().map(|number| number as usize).collect()
+}
+
+/// All items in catalogue order: by category and shape.
+pub(super) fn items() -> Vec<ItemTraits> {
+    let families = deal("family", FAMILIES.len());
+    let shades = deal("shade", PALETTES[0].len());
+    let patterns = deal("pattern", Pattern::ALL.len());
+    let brands = deal("brand", BRANDS.len());
+    let audiences = deal("audience", AUDIENCES.len());
+    let sizes = deal("size", SIZES.len());
+    let materials = deal("material", 3);
+    let uses = deal("use", 3);
+    let popularity = deal("popularity", 3);
+    let prices = deal("price", 50);
+    // Neighbours in a shuffled list are companions.
+    let order = deal("companion", ITEMS);
+    let mut companions = vec![0; ITEMS];
+    for pair in order.chunks_exact(2) {
+        (companions[pair[0]], companions[pair[1]]) = (pair[1], pair[0]);
+    }
+    products()
+        .enumerate()
+        .map(|(index, product)| ItemTraits {
+            product,
+            family: families[index],
+            shade: shades[index],
+            pattern: patterns[index],
+            brand: brands[index],
+            audience: audiences[index],
+            size: sizes[index],
+            material: materials[index],
+            usage: uses[index],
+            popularity: 1 + popularity[index] as u64,
+            price: 80 + prices[index] as u64,
+            companion: companions[index],
+        })
+        .collect()
+}
+
+/// The product of each item: a category's items are shared equally by its shapes.
+fn products() -> impl Iterator<Item = usize> {
+    let of_category = |category: &str| PRODUCTS.iter().filter(|p| p.category == category).count();
+    let share = move |product: usize| ITEMS_PER_CATEGORY / of_category(PRODUCTS[product].category);
+    (0..PRODUCTS.len()).flat_map(move |product| std::iter::repeat_n(product, share(product)))
+}
+
+/// How each item looks, in catalogue order: what its picture shows.
+pub fn looks() -> Vec<Look> {
+    items().iter().map(ItemTraits::look).collect()
 }
 
 /// The shop's catalogue: 600 items in 12 categories, always the same.
 pub fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
+    let mut numbers = [0; Shape::ALL.len()];
+    // In each category the model words are dealt anew, by a stride that is coprime to their number.
+    let model = |index: usize| MODELS[(index * 7 + index / ITEMS_PER_CATEGORY * 11) % MODELS.len()];
     for (index, item) in items().iter().enumerate() {
-        let number = index % ITEMS_PER_CATEGORY;
-        let (slug, category, ordinary, series) = CATEGORIES[item.world][item.stage];
-        let brand = BRAND_NAMES[item.brand];
-        let band = usize::from(item.band);
-        // Up to 12 % above the band's price, always ending in .90.
-        let cents = ordinary * BAND_PRICE[band] / 100;
-        let cents = (cents + cents * (number as u64 * 5 % 13) / 100) / 100 * 100 + 90;
-        let attributes = BTreeMap::from([("price_band".into(), BAND_NAMES[band].into())]);
+        let product = &PRODUCTS[item.product];
+        numbers[item.product] += 1;
+        let name = product.shape.name();
+        let slug = name.to_lowercase().replace(' ', "-");
+        let id = format!("{slug}-{:02}", numbers[item.product]);
+        let ((brand, about), (audience, people)) = (BRANDS[item.brand], AUDIENCES[item.audience]);
+        let size = SIZES[item.size];
+        let (material, usage) = (product.materials[item.material], product.uses[item.usage]);
+        let lower = name.to_lowercase();
+        let article = if lower.starts_with(['a', 'e', 'i', 'o', 'u']) { "An" } else { "A" };
+        // Whole units, ending in .90.
+        let cents = product.cents * item.price / 100 / 100 * 100 + 90;
         let added = catalogue.push(CatalogueItem {
-            title: format!("{brand} {} {category}", series[number % ITEMS_PER_BRAND]),
+            title: format!("{brand} {audience} {name} {}, size {size}", model(index)),
             brand: Some(brand.into()),
-            category: Some(category.into()),
+            category: Some(product.category.into()),
             price: Some(cents as f64 / 100.0),
-            attributes,
-            ..CatalogueItem::new(format!("{slug}-{:02}", number + 1))
+            description: Some(format!(
+                "{article} {lower} of {material}, good for {usage}. Made for {people}, in size \
+                 {size}. {brand} is {about}."
+            )),
+            image: Some(format!("{id}.png")),
+            attributes: BTreeMap::from([
+                ("audience".into(), audience.into()),
+                ("caption".into(), item.look().caption()),
+            ]),
+            ..CatalogueItem::new(id)
         });
         debug_assert!(matches!(added, Ok(Some(_))), "600 distinct ids are within every limit");
     }

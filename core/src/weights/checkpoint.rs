@@ -218,7 +218,8 @@ impl Checkpoint {
 
     /// The tensor as a matrix (out, in) for a backend; `f32`, `f16`, `q8` and `q4` without a copy
     /// where the storage has none, `bf16` widened to `f32`. Leading axes of 1 are dropped, and the
-    /// axes after the first are one: a convolution [out, in, k, k] is a matrix [out, in * k * k].
+    /// axes after the first are one: a convolution [out, in, k, k] is a matrix [out, in * k * k],
+    /// and one axis [n] is a matrix [1, n].
     /// `Err` when it is missing, not of this shape, or not of a dtype that models compute with.
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<MatrixData> {
         let entry = self.entry(name)?;
@@ -236,8 +237,7 @@ impl Checkpoint {
             _ => return Err(self.wrong_dtype(entry, name)),
         };
         let scales = aligned(self.shard(entry)?.storage.read(entry.scales.clone())?, 2);
-        let name = name.strip_suffix(".weight").unwrap_or(name).to_owned();
-        Ok(MatrixData { name, shape, format, values, scales, lora: None })
+        Ok(MatrixData { name: name.to_owned(), shape, format, values, scales, lora: None })
     }
 
     /// The tensor as one axis of `len` values; other axes of the file must be 1.
@@ -321,7 +321,7 @@ impl AsRef<[u8]> for F32Bytes {
 
 /// True when a tensor of these axes can be read as `[out, input]`.
 fn is_matrix(shape: &[usize], [out, input]: [usize; 2]) -> bool {
-    if shape == [out, input] {
+    if shape == [out, input] || (out == 1 && shape == [input]) {
         return true;
     }
     let ones = shape.iter().take_while(|&&axis| axis == 1).count();

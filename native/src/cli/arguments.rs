@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::Device;
+use crate::encoder::Modality;
 
 /// Multimodal recommendation on your own device.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ pub enum Command {
     Quantize(QuantizeArguments),
     /// Fold a LoRA adapter into a model's weights.
     Merge(MergeArguments),
+    /// Encode pictures or texts as vectors.
+    Embed(EmbedArguments),
     /// Continue a text.
     Generate(GenerateArguments),
     /// Logits of the last position.
@@ -178,7 +181,7 @@ pub struct QuantizeArguments {
     /// A model's folder.
     pub model: PathBuf,
     /// `q8`, `q4` or `f16`.
-    #[arg(long)]
+    #[arg(long, default_value = "q8")]
     pub format: String,
     /// Folder to write.
     #[arg(long)]
@@ -196,6 +199,42 @@ pub struct MergeArguments {
     /// Folder to write.
     #[arg(long)]
     pub out: PathBuf,
+}
+
+/// Arguments of `embed`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("input").required(true))]
+pub struct EmbedArguments {
+    /// A folder of CLIP, ViT or a BERT sentence encoder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// A picture: PNG, JPEG or WebP.
+    #[arg(long, group = "input")]
+    pub image: Option<PathBuf>,
+    /// A text.
+    #[arg(long, group = "input")]
+    pub text: Option<String>,
+    /// Tokens, special ones included.
+    #[arg(long, group = "input", value_delimiter = ',')]
+    pub ids: Option<Vec<u32>>,
+    /// A JSON list of 3 * height * width normalised values.
+    #[arg(long, group = "input")]
+    pub pixel_values: Option<PathBuf>,
+    /// A prepared folder, all items of it.
+    #[arg(long, group = "input", requires = "modality", requires = "out")]
+    pub catalogue: Option<PathBuf>,
+    /// A folder of pictures, all files of it by name.
+    #[arg(long, group = "input", requires = "out")]
+    pub images: Option<PathBuf>,
+    /// What of a catalogue's items.
+    #[arg(long, value_enum)]
+    pub modality: Option<Modality>,
+    /// The table to write; an interrupted run goes on where it stopped.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Scale the vector to length 1.
+    #[arg(long)]
+    pub normalize: bool,
 }
 
 /// Which model answers.

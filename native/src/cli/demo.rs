@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tributary_core::recommend::{Interaction, Request};
-use tributary_core::shop;
+use tributary_core::shop::{self, Behaviour};
 use tributary_core::{Error, Result};
 
 use super::Report;
@@ -28,11 +28,11 @@ pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> 
     let catalogue = recommender.catalogue();
     let shopper = shop::users(arguments.user + 1, SHOPPERS_SEED).pop();
     let shopper = shopper.ok_or_else(|| Error::Internal("the shop has no users".into()))?;
-    // What is to be predicted: the last item the shopper had not met before.
-    let first_seen =
-        |at: usize| shopper.events[..at].iter().all(|e| e.item != shopper.events[at].item);
-    let last_new = (0..shopper.events.len()).rev().find(|&at| first_seen(at)).unwrap_or(0);
-    let (past, future) = shopper.events.split_at(last_new);
+    // What is to be predicted: the last purchase, from before the first event that touches it.
+    let events = &shopper.events;
+    let target = events.iter().rfind(|event| event.behaviour == Behaviour::Buy).map(|e| e.item);
+    let cut = events.iter().position(|event| Some(event.item) == target).unwrap_or(events.len());
+    let past = &events[..cut];
     let id = |item: u32| {
         let item = catalogue.get(item);
         item.map(|item| item.id.clone()).ok_or_else(|| Error::Internal("unknown item".into()))
@@ -65,14 +65,14 @@ pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> 
     }
     text += "\nRecommended next:\n";
     text += &table(&answer, catalogue);
-    if let Some(next) = future.first() {
-        let id = id(next.item)?;
+    if let Some(next) = target {
+        let id = id(next)?;
         let place = answer.items.iter().find(|item| item.id == id);
         let place = place.map_or(format!("not among these {}", answer.items.len()), |item| {
             format!("rank {}", item.rank)
         });
-        let item = catalogue.get(next.item).map(describe).unwrap_or_default();
-        text += &format!("What the shopper looked at next: {item} ({place})\n");
+        let item = catalogue.get(next).map(describe).unwrap_or_default();
+        text += &format!("What the shopper bought next: {item} ({place})\n");
         json["next"] = json!(id);
     }
     Ok(Report { json, text })

@@ -5,8 +5,9 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tributary_core::dtype::Format;
+use tributary_core::models::bert::SentencePooling;
 use tributary_core::weights::{
-    BUNDLE_SHARD_BYTES, format_of, merge as merge_weights, quantize_checkpoint,
+    BUNDLE_SHARD_BYTES, MAX_CONFIG_BYTES, format_of, merge as merge_weights, quantize_checkpoint,
 };
 use tributary_core::{Error, Result};
 
@@ -23,17 +24,20 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
         "items": shop.items,
         "interactions": shop.interactions,
         "files": shop.files,
-        "oracle_hit_rate@10": shop.oracle_hit_rate_10,
+        "pictures": shop.pictures,
+        "oracle_hit_rate@1": shop.oracle_hit_rate,
     });
     let text = format!(
-        "{} users, {} items, {} interactions in {} ({})\n\
-         somebody who knew every taste would reach hit_rate@10 {:.4}\n",
+        "{} users, {} items, {} interactions, {} pictures in {} ({})\n\
+         somebody who knew every taste would find the last purchase among {} in {:.1} %\n",
         shop.users,
         shop.items,
         shop.interactions,
+        shop.pictures,
         arguments.out.display(),
         shop.files.join(", "),
-        shop.oracle_hit_rate_10
+        tributary_core::shop::NUM_CANDIDATES,
+        100.0 * shop.oracle_hit_rate
     );
     Ok(Report { json, text })
 }
@@ -82,13 +86,31 @@ fn shown(bar: &ProgressBar) -> impl FnMut(u64, u64, &str) {
 
 /// Copies what goes with the weights, and compares the sizes.
 fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
+    const FILES: [&str; 7] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "preprocessor_config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+    ];
     let mut copied = Vec::new();
-    for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
-    {
-        let from = model.path().join(name);
+    let mut copy = |name: &str| -> Result<()> {
+        let (from, to) = (model.path().join(name), out.join(name));
         if from.is_file() {
-            std::fs::copy(&from, out.join(name)).map_err(|e| Error::io(from.display(), e))?;
-            copied.push(name);
+            let folder = to.parent().unwrap_or(out);
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
+            std::fs::copy(&from, to).map_err(|e| Error::io(from.display(), e))?;
+            copied.push(name.to_owned());
+        }
+        Ok(())
+    };
+    FILES.into_iter().try_for_each(&mut copy)?;
+    // The folders in which a sentence encoder keeps how it pools.
+    if let Some(modules) = model.text("modules.json", MAX_CONFIG_BYTES)? {
+        for folder in SentencePooling::folders("modules.json", &modules)? {
+            copy(&format!("{folder}/config.json"))?;
         }
     }
     let before = model.checkpoint.bytes();

@@ -24,8 +24,8 @@ pub(super) fn interactions(builder: Builder, text: &str) -> Result<Dataset> {
     })
 }
 
-/// A `.item` file: id, title, brand, category and price where there are columns for them, all else
-/// as attributes.
+/// A `.item` file: id, title, brand, category, price, description and image where there are columns
+/// for them, all else as attributes.
 pub(super) fn items(file: &str, text: &str) -> Result<Catalogue> {
     let mut table = Table::new(file, text, b'\t')?;
     let header = table.header.clone();
@@ -43,6 +43,8 @@ pub(super) fn items(file: &str, text: &str) -> Result<Catalogue> {
                 "item_id" => item.id = ItemId::from(value),
                 "title" | "name" | "movie_title" => item.title = value.into(),
                 "brand" => item.brand = Some(value.into()),
+                "description" => item.description = Some(value.into()),
+                "image" => item.image = Some(value.into()),
                 "category" | "categories" => item.category = Some(value.into()),
                 "price" => {
                     let price = number(value);
@@ -56,6 +58,7 @@ pub(super) fn items(file: &str, text: &str) -> Result<Catalogue> {
                 }
             }
         }
+        item.check(file, &field())?;
         let id = item.id.clone();
         if id.as_str().is_empty() {
             return Err(Error::file(file, field(), "a value for `item_id`", "nothing"));

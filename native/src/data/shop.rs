@@ -2,8 +2,14 @@
 
 use std::path::Path;
 
-use tributary_core::shop::{self, MAX_USERS};
+use tributary_core::shop::{self, Knowledge, MAX_USERS};
 use tributary_core::{Error, Result};
+
+use super::IMAGES_FOLDER;
+use crate::shop_pictures::{contact_sheet, picture};
+
+/// All pictures on one sheet.
+const SHEET_FILE: &str = "catalogue.png";
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,11 +22,13 @@ pub struct PreparedShop {
     pub interactions: usize,
     /// Base names of the files.
     pub files: Vec<&'static str>,
-    /// Hit rate at 10 of somebody who knows every user's taste, on each user's last new item.
-    pub oracle_hit_rate_10: f64,
+    /// Files in the folder of pictures.
+    pub pictures: usize,
+    /// hit_rate@1 of somebody who knows all there is to know, as the data card has it.
+    pub oracle_hit_rate: f64,
 }
 
-/// Writes the shop's catalogue and the users of one seed into `folder`, which is made if need be.
+/// Writes the shop's catalogue with its pictures and the users of one seed into `folder`, which is made if need be.
 ///
 /// # Errors
 /// No user or more than [`MAX_USERS`]; a file that cannot be written.
@@ -29,17 +37,27 @@ pub fn prepare_shop(folder: &Path, users: usize, users_seed: u64) -> Result<Prep
         return Err(Error::argument("prepare shop", "users", format!("1 to {MAX_USERS}"), users));
     }
     let users = shop::users(users, users_seed);
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
+    let images = folder.join(IMAGES_FOLDER);
+    std::fs::create_dir_all(&images).map_err(|e| Error::io(images.display(), e))?;
+    let write = |path: &Path, bytes: &[u8]| {
+        std::fs::write(path, bytes).map_err(|e| Error::io(path.display(), e))
+    };
     let files = shop::files(&users, users_seed)?;
     for file in &files {
-        let path = folder.join(file.name);
-        std::fs::write(&path, &file.text).map_err(|e| Error::io(path.display(), e))?;
+        write(&folder.join(file.name), file.text.as_bytes())?;
     }
+    let (catalogue, looks) = (shop::catalogue(), shop::looks());
+    for (item, look) in catalogue.items().iter().zip(&looks) {
+        let Some(name) = &item.image else { continue };
+        write(&images.join(name), &picture(look)?)?;
+    }
+    write(&folder.join(SHEET_FILE), &contact_sheet(&looks)?)?;
     Ok(PreparedShop {
         users: users.len(),
-        items: shop::catalogue().len(),
+        items: catalogue.len(),
         interactions: users.iter().map(|user| user.events.len()).sum(),
-        files: files.iter().map(|file| file.name).collect(),
-        oracle_hit_rate_10: shop::oracle_hit_rate(&users, 10),
+        files: files.iter().map(|file| file.name).chain([SHEET_FILE]).collect(),
+        pictures: looks.len(),
+        oracle_hit_rate: shop::oracle_hit_rate(&users, Knowledge::EVERYTHING),
     })
 }

@@ -218,9 +218,9 @@ impl Backend for Burn {
 
     fn matrix(&self, data: MatrixData) -> Result<Matrix> {
         let [out, input] = data.shape;
-        let name = |part: &str| format!("{}.{part}", data.name);
+        let name = |part: &str| format!("{}.{part}", data.module());
         let values = dequantize(&data)?;
-        let weight = self.parameter(name("weight"), &[out, input], &values, false)?;
+        let weight = self.parameter(data.name.clone(), &[out, input], &values, false)?;
         let lora = match &data.lora {
             None => None,
             Some(lora) => Some(parameter::Lora {

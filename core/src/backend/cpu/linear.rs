@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use super::super::{LoraData, check};
 use super::gemm::{Target, View, product};
 use super::matrix::{Values, float_dots};
-use super::quantized::{self, QuantizedRows};
+use super::quantized;
 use super::threads::{self, Shared};
 use super::{Level, Matrix, Tensor, Vector};
 use crate::error::Result;
@@ -37,8 +37,7 @@ pub(super) fn linear(
             task(&scratch);
         }),
         Values::Quantized(values) => {
-            let x = QuantizedRows::new(level, &x.data, x.shape);
-            quantized::linear(level, &x, values, &mut y, out);
+            quantized::linear(level, x.int8(level), values, &mut y, out);
         }
     }
     if let Some(bias) = bias {
@@ -110,7 +109,7 @@ pub(super) fn linear_rows(
     let shared = Shared::new(&mut y);
     // The same int8 arithmetic as `linear`: an asked logit equals its place in the whole row.
     let quantized = match &weight.values {
-        Values::Quantized(values) => Some((QuantizedRows::new(level, &x.data, x.shape), values)),
+        Values::Quantized(values) => Some((x.int8(level), values)),
         Values::F32(_) | Values::F16(_) => None,
     };
     threads::parallel(out, |i| {

@@ -15,6 +15,7 @@ pub(super) const PANEL: usize = 16;
 const PANEL_ROWS: usize = 8;
 
 /// Activations (rows, cols) as int8, each row padded with zeros to whole blocks.
+#[derive(Debug)]
 pub(super) struct QuantizedRows {
     rows: usize,
     blocks: usize,
@@ -41,19 +42,25 @@ impl QuantizedRows {
         let mut scales = vec![0.0; rows * blocks];
         let mut offsets = vec![0; rows * blocks];
         if !codes.is_empty() {
-            let quantize = |(((x, codes), scales), offsets): Part<'_>| {
-                level.run(
-                    #[inline(always)]
-                    || quantize_row(x, codes, scales, offsets),
-                );
-            };
-            let parts = x
-                .chunks_exact(cols)
-                .zip(codes.chunks_exact_mut(blocks * BLOCK))
-                .zip(scales.chunks_exact_mut(blocks))
-                .zip(offsets.chunks_exact_mut(blocks));
-            // One pass over memory that the product then reads many times: not worth threads.
-            parts.for_each(quantize);
+            let per_task = threads::rows_per_task(rows, cols);
+            let tasks = x
+                .chunks(per_task * cols)
+                .zip(codes.chunks_mut(per_task * blocks * BLOCK))
+                .zip(scales.chunks_mut(per_task * blocks))
+                .zip(offsets.chunks_mut(per_task * blocks));
+            threads::each(tasks.collect(), |(((x, codes), scales), offsets)| {
+                let rows = x
+                    .chunks_exact(cols)
+                    .zip(codes.chunks_exact_mut(blocks * BLOCK))
+                    .zip(scales.chunks_exact_mut(blocks))
+                    .zip(offsets.chunks_exact_mut(blocks));
+                for (((x, codes), scales), offsets) in rows {
+                    level.run(
+                        #[inline(always)]
+                        || quantize_row(x, codes, scales, offsets),
+                    );
+                }
+            });
         }
         Self { rows, blocks, codes, scales, offsets }
     }
@@ -67,8 +74,6 @@ impl QuantizedRows {
         }
     }
 }
-
-type Part<'a> = (((&'a [f32], &'a mut [i8]), &'a mut [f32]), &'a mut [i32]);
 
 #[inline(always)]
 fn quantize_row(x: &[f32], codes: &mut [i8], scales: &mut [f32], offsets: &mut [i32]) {

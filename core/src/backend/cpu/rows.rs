@@ -1,7 +1,5 @@
 //! Operations that move rows: embed, gather_rows, scatter_rows.
 
-use std::sync::Arc;
-
 use super::super::check;
 use super::{Matrix, Tensor, threads};
 use crate::error::Result;
@@ -30,8 +28,8 @@ pub(super) fn gather_rows(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
 pub(super) fn scatter_rows(x: &mut Tensor, rows: &[u32], source: &Tensor) -> Result<()> {
     check::scatter_rows(x.shape, rows, source.shape)?;
     let cols = x.shape[1];
-    // Copies only when somebody else still holds the tensor: a cache is written in place.
-    let data = Arc::make_mut(&mut x.data);
+    // A cache has one holder and is written in place.
+    let data = x.data_mut();
     for (i, &row) in rows.iter().enumerate() {
         data[row as usize * cols..][..cols].copy_from_slice(source.row(i));
     }

@@ -21,6 +21,21 @@ pub(super) fn parallel(tasks: usize, f: impl Fn(usize) + Sync) {
     (0..tasks).for_each(&f);
 }
 
+/// Rows of `cols` columns that are worth a task of their own.
+pub(super) fn rows_per_task(rows: usize, cols: usize) -> usize {
+    (MIN_ELEMENTS / 2).div_ceil(cols.max(1)).min(rows).max(1)
+}
+
+/// `f` of every task, in any order, at once where there are threads.
+pub(super) fn each<T: Send>(tasks: Vec<T>, f: impl Fn(T) + Sync) {
+    #[cfg(feature = "threads")]
+    if tasks.len() > 1 && count() > 1 {
+        use rayon::prelude::*;
+        return tasks.into_par_iter().for_each(&f);
+    }
+    tasks.into_iter().for_each(f);
+}
+
 /// Fills `out` (rows, cols) in chunks of whole rows: `f(first row, chunk)`.
 pub(super) fn rows(out: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     if cols == 0 || out.is_empty() {
@@ -29,11 +44,10 @@ pub(super) fn rows(out: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) +
     #[cfg(feature = "threads")]
     if out.len() >= MIN_ELEMENTS && count() > 1 {
         use rayon::prelude::*;
-        let rows = (MIN_ELEMENTS / 2).div_ceil(cols);
+        let rows = rows_per_task(out.len() / cols, cols);
         let chunks = out.par_chunks_mut(rows * cols).enumerate();
         return chunks.for_each(|(i, chunk)| f(i * rows, chunk));
     }
-    let _ = MIN_ELEMENTS;
     f(0, out);
 }
 

@@ -27,11 +27,6 @@ fn rows_vnni(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32]) {
     let (fours, rest) = out.as_chunks_mut::<4>();
     let done = fours.len() * 4;
     for (i, out) in fours.iter_mut().enumerate() {
-        // Decode waits for memory: without this four streams reach a sixth of its 34 GB/s (LOG.md).
-        let ahead = codes.as_ptr().wrapping_add(i * 4 * n * BLOCK + AHEAD);
-        for line in (0..4 * n * BLOCK).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast());
-        }
         some_rows(&codes[i * 4 * n * BLOCK..], &scales[i * 4 * n..], x, out);
     }
     for (i, out) in rest.iter_mut().enumerate() {
@@ -66,6 +61,9 @@ fn some_rows<const R: usize>(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut
             let x_scales = pair(x.scales.as_ptr().add(block), floats);
             for (r, total) in totals.iter_mut().enumerate() {
                 let at = codes.as_ptr().add((r * n + block) * BLOCK);
+                // Decode waits for memory: without this four streams reach a sixth of its
+                // 34 GB/s (LOG.md).
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                 let w = _mm512_xor_si512(_mm512_maskz_loadu_epi8(bytes, at), flip);
                 let dots = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offsets, w, x_codes));
                 let w_scales = pair(scales.as_ptr().add(r * n + block), floats);

@@ -1,0 +1,322 @@
+//! Tokenised pieces put together to prompts.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::Names;
+use super::template::{Part, Pattern, Template};
+use super::window::{MAX_ENTRIES, Window};
+use super::{Hybrid, Level, SOFT_TOKEN_ID, Soft, SoftKind};
+use crate::error::{Context, Error, Result};
+use crate::models::llama::TokenId;
+use crate::random::Random;
+use crate::tokenizer::Tokenizer;
+
+/// What all prompts of one recommender have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptOptions {
+    /// How much history.
+    pub window: Window,
+    /// Most tokens of the prompt and the longest answer it offers.
+    pub max_prompt_tokens: usize,
+    /// A longer title is cut to this many tokens, in the prompt and in the answer.
+    pub max_title_tokens: usize,
+    /// Begins every prompt, if the language model wants it.
+    pub bos_token_id: Option<TokenId>,
+    /// Ends every answer.
+    pub end_token_id: TokenId,
+}
+
+impl Default for PromptOptions {
+    fn default() -> Self {
+        Self {
+            window: Window::default(),
+            max_prompt_tokens: 1024,
+            max_title_tokens: 24,
+            bos_token_id: None,
+            end_token_id: 0,
+        }
+    }
+}
+
+/// What one prompt is about. Items and behaviours are places in their lists.
+#[derive(Clone, Copy, Debug)]
+pub struct PromptRequest<'a> {
+    /// The wording, a place in the list of templates.
+    pub template: usize,
+    /// What stands behind the names.
+    pub level: Level,
+    /// (item, behaviour), oldest first.
+    pub history: &'a [(u32, u32)],
+    /// The behaviour asked for.
+    pub target_behaviour: u32,
+    /// The items to choose among, each once.
+    pub candidates: &'a [u32],
+    /// Orders the candidates: the same seed and number, the same order.
+    pub seed: u64,
+    /// For training: the place among `candidates` of the answer to append.
+    pub answer: Option<usize>,
+}
+
+/// Makes the prompts of one catalogue, one list of behaviours and several wordings.
+#[derive(Clone, Debug)]
+pub struct PromptBuilder {
+    names: Names,
+    wordings: Vec<Wording>,
+    options: PromptOptions,
+}
+
+/// A template, tokenised.
+#[derive(Clone, Debug)]
+struct Wording {
+    head: Vec<TokenId>,
+    history: Vec<Vec<Piece>>, // by behaviour
+    history_separator: Vec<TokenId>,
+    history_empty: Vec<TokenId>,
+    question: Vec<Vec<Piece>>, // by behaviour; the words before the candidates at the end
+    candidate: Vec<Piece>,
+    candidate_separator: Vec<TokenId>,
+    closing: Vec<TokenId>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Tokens(Vec<TokenId>),
+    BehaviourToken(u32),
+    Title,
+    ItemToken,
+}
+
+impl PromptBuilder {
+    /// Prompts in the wording of any of `templates`, about the items of `names`.
+    ///
+    /// # Errors
+    /// No template, no behaviour, a window that keeps more than it holds.
+    pub fn new(
+        tokenizer: &Arc<Tokenizer>,
+        templates: &[Template],
+        behaviours: &[String],
+        options: PromptOptions,
+    ) -> Result<Self> {
+        options.window.check()?;
+        for (field, found) in [("templates", templates.len()), ("behaviours", behaviours.len())] {
+            if found == 0 {
+                return Err(Error::argument("prompt", field, "at least one", "none"));
+            }
+        }
+        let wording = |template| Wording::new(tokenizer, template, behaviours, &options);
+        Ok(Self {
+            names: Names::new(tokenizer.clone(), options.max_title_tokens),
+            wordings: templates.iter().map(wording).collect::<Result<_>>()?,
+            options,
+        })
+    }
+
+    /// The items it knows; more may be added at any time.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// [`Names::push`] adds an item here.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// What it was made with.
+    pub fn options(&self) -> &PromptOptions {
+        &self.options
+    }
+
+    /// The prompt of a request, with as much history as fits.
+    ///
+    /// # Errors
+    /// An index outside its list; candidates that fill the prompt without any history.
+    pub fn build(&self, request: &PromptRequest<'_>) -> Result<Hybrid> {
+        let wording = get("template", &self.wordings, request.template)?;
+        let PromptRequest { level, history, candidates, .. } = *request;
+
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        Random::new(request.seed).shuffle(&mut order, candidates.len());
+        let mut tail = Writer::new(level);
+        let target = request.target_behaviour as usize;
+        tail.pieces(get("target_behaviour", &wording.question, target)?, None);
+        let mut answer_tokens = 0;
+        for (nth, &place) in order.iter().enumerate() {
+            if nth > 0 {
+                tail.tokens(&wording.candidate_separator);
+            }
+            let item = candidates[place];
+            let name = self.names.tokens(item).at(|| "candidates")?;
+            answer_tokens = answer_tokens.max(name.len() + 1);
+            let kind = SoftKind::Candidate { item, place };
+            tail.pieces(&wording.candidate, Some((name, kind)));
+        }
+        tail.tokens(&wording.closing);
+
+        let limit = self.options.max_prompt_tokens;
+        let found = wording.head.len() + tail.ids.len() + answer_tokens;
+        let Some(room) = limit.checked_sub(found) else {
+            return Err(Error::InputTooLong { what: "the prompt without history", limit, found });
+        };
+        let start = self.first_entry(wording, history, level, room)?;
+
+        let mut prompt = Writer::new(level);
+        prompt.tokens(&wording.head);
+        if start == history.len() && wording.history_empty.len() <= room {
+            prompt.tokens(&wording.history_empty);
+        }
+        for (place, &(item, behaviour)) in history[start..].iter().enumerate() {
+            if place > 0 {
+                prompt.tokens(&wording.history_separator);
+            }
+            let name = self.names.tokens(item).at(|| "history")?;
+            let entry = get("history.behaviour", &wording.history, behaviour as usize)?;
+            prompt.pieces(entry, Some((name, SoftKind::History { item, place })));
+        }
+        prompt.join(tail);
+
+        let asked = prompt.ids.len();
+        if let Some(place) = request.answer {
+            prompt.tokens(self.names.tokens(*get("answer", candidates, place)?)?);
+            prompt.tokens(&[self.options.end_token_id]);
+        }
+        Ok(Hybrid {
+            answer: asked..prompt.ids.len(),
+            token_ids: prompt.ids,
+            soft: prompt.soft,
+            history: start..history.len(),
+            candidates: order,
+        })
+    }
+
+    /// Where the history begins that fits into `room` tokens.
+    fn first_entry(
+        &self,
+        wording: &Wording,
+        history: &[(u32, u32)],
+        level: Level,
+        room: usize,
+    ) -> Result<usize> {
+        let window = &self.options.window;
+        let over = history.len().saturating_sub(MAX_ENTRIES);
+        let first = over.next_multiple_of(MAX_ENTRIES / 2).min(history.len());
+        let tokens = history[first..].iter().map(|&(item, behaviour)| {
+            let entry = get("history.behaviour", &wording.history, behaviour as usize)?;
+            let name = self.names.tokens(item).at(|| "history")?;
+            // Counted by what it would write. The first entry pays for a separator it does not use.
+            let mut writer = Writer::new(level);
+            writer.tokens(&wording.history_separator);
+            writer.pieces(entry, Some((name, SoftKind::History { item, place: 0 })));
+            Ok(writer.ids.len())
+        });
+        let tokens = tokens.collect::<Result<Vec<usize>>>()?;
+        Ok(first + window.first(&tokens, room))
+    }
+}
+
+impl Wording {
+    fn new(
+        tokenizer: &Tokenizer,
+        template: &Template,
+        behaviours: &[String],
+        options: &PromptOptions,
+    ) -> Result<Self> {
+        let words = |text: &str| match text {
+            "" => Ok(Vec::new()),
+            text => tokenizer.encode_within(text, false),
+        };
+        let pieces = |pattern: &Pattern, behaviour: u32, name: &str| -> Result<Vec<Piece>> {
+            let piece = |part: &Part| {
+                Ok(match part {
+                    Part::Text(text) => Piece::Tokens(words(text)?),
+                    Part::Behaviour { spaced } => {
+                        let text = format!("{}{name}", if *spaced { " " } else { "" });
+                        Piece::Tokens(tokenizer.encode_within(&text, true)?)
+                    }
+                    Part::BehaviourToken => Piece::BehaviourToken(behaviour),
+                    Part::Title => Piece::Title,
+                    Part::ItemToken => Piece::ItemToken,
+                })
+            };
+            pattern.0.iter().map(piece).collect()
+        };
+        let mut head: Vec<TokenId> = options.bos_token_id.into_iter().collect();
+        head.extend(words(&template.instruction)?);
+        let (mut history, mut question) = (Vec::new(), Vec::new());
+        for (behaviour, name) in (0..).zip(behaviours) {
+            let known = template.behaviours.get(name);
+            let (past, target) = match known {
+                Some(words) => (words.history.as_str(), words.target.as_str()),
+                None => (name.as_str(), name.as_str()),
+            };
+            history.push(pieces(&template.history_entry, behaviour, past)?);
+            let mut asked = pieces(&template.question, behaviour, target)?;
+            asked.push(Piece::Tokens(words(&template.candidates)?));
+            question.push(asked);
+        }
+        Ok(Self {
+            head,
+            history,
+            history_separator: words(&template.history_separator)?,
+            history_empty: words(&template.history_empty)?,
+            question,
+            candidate: pieces(&template.candidate_entry, 0, "")?,
+            candidate_separator: words(&template.candidate_separator)?,
+            closing: words(&template.closing)?,
+        })
+    }
+}
+
+/// A prompt as it grows.
+struct Writer {
+    level: Level,
+    ids: Vec<TokenId>,
+    soft: Vec<Soft>,
+}
+
+impl Writer {
+    fn new(level: Level) -> Self {
+        Self { level, ids: Vec::new(), soft: Vec::new() }
+    }
+
+    fn tokens(&mut self, tokens: &[TokenId]) {
+        self.ids.extend_from_slice(tokens);
+    }
+
+    fn soft(&mut self, from: Level, kind: SoftKind) {
+        if self.level >= from {
+            self.soft.push(Soft { position: self.ids.len(), kind });
+            self.ids.push(SOFT_TOKEN_ID);
+        }
+    }
+
+    /// `item`: the name and the soft token of the item the pieces are about.
+    fn pieces(&mut self, pieces: &[Piece], item: Option<(&[TokenId], SoftKind)>) {
+        for piece in pieces {
+            match (piece, item) {
+                (Piece::Tokens(tokens), _) => self.tokens(tokens),
+                (Piece::BehaviourToken(behaviour), _) => {
+                    self.soft(Level::Behaviour, SoftKind::Behaviour(*behaviour));
+                }
+                (Piece::Title, Some((name, _))) => self.tokens(name),
+                (Piece::ItemToken, Some((_, kind))) => self.soft(Level::Item, kind),
+                (Piece::Title | Piece::ItemToken, None) => {}
+            }
+        }
+    }
+
+    fn join(&mut self, tail: Self) {
+        let moved = self.ids.len();
+        self.ids.extend(tail.ids);
+        let soft = tail.soft.into_iter();
+        self.soft.extend(soft.map(|soft| Soft { position: soft.position + moved, ..soft }));
+    }
+}
+
+fn get<'a, T>(field: &'static str, list: &'a [T], place: usize) -> Result<&'a T> {
+    list.get(place).ok_or_else(|| {
+        Error::argument("prompt", field, format!("a place below {}", list.len()), place)
+    })
+}

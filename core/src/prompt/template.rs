@@ -1,0 +1,205 @@
+//! What a prompt says: a TOML file of texts with placeholders.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// Bytes of one template file at most.
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
+
+/// The wordings that come with the library; the first is the one to serve by.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("sentence.toml", include_str!("sentence.toml")),
+    ("lines.toml", include_str!("lines.toml")),
+    ("task.toml", include_str!("task.toml")),
+    ("story.toml", include_str!("story.toml")),
+];
+
+/// One wording of the prompt, in the order of the prompt: what is stable comes first, so that a new
+/// event changes the end only. `{{` and `}}` are braces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// Begins every prompt.
+    pub instruction: String,
+    /// One interaction: {behaviour}, {behaviour_token}, {title}, {item_token}.
+    pub history_entry: Pattern,
+    /// Between two of them.
+    pub history_separator: String,
+    /// In their place when there are none.
+    pub history_empty: String,
+    /// What is asked for: {behaviour}, {behaviour_token} of the target.
+    pub question: Pattern,
+    /// Before the candidates.
+    pub candidates: String,
+    /// One candidate: {title}, {item_token}.
+    pub candidate_entry: Pattern,
+    /// Between two of them.
+    pub candidate_separator: String,
+    /// The last words. The answer, a candidate's title, follows after a space.
+    pub closing: String,
+    /// How a behaviour reads, by its name; one that is not here reads as its name.
+    pub behaviours: BTreeMap<String, BehaviourWords>,
+}
+
+/// How a behaviour reads.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BehaviourWords {
+    /// In the history: "adds to cart".
+    pub history: String,
+    /// As what is asked for: "add to cart".
+    pub target: String,
+}
+
+/// A text with placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(pub(super) Vec<Part>);
+
+/// A piece of a [`Pattern`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    /// The behaviour's words; after a space, which is then part of them.
+    Behaviour {
+        spaced: bool,
+    },
+    BehaviourToken,
+    /// The item's name with the space before it.
+    Title,
+    ItemToken,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateFile {
+    instruction: String,
+    history_entry: String,
+    history_separator: String,
+    history_empty: String,
+    question: String,
+    candidates: String,
+    candidate_entry: String,
+    candidate_separator: String,
+    closing: String,
+    #[serde(default)]
+    behaviours: BTreeMap<String, BehaviourWords>,
+}
+
+const BEHAVIOUR: [&str; 2] = ["behaviour", "behaviour_token"];
+const ITEM: [&str; 2] = ["title", "item_token"];
+
+impl Template {
+    /// Reads a template; `file` names it in errors.
+    ///
+    /// # Errors
+    /// A field that is missing or unknown; a placeholder that is missing, unknown, named twice or
+    /// not closed; a {title} without a space before it.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        if text.len() > MAX_TEMPLATE_BYTES {
+            let (limit, found) = (MAX_TEMPLATE_BYTES as u64, text.len() as u64);
+            return Err(Error::Limit { what: format!("{file}: bytes"), limit, found });
+        }
+        let form: TemplateFile = toml::from_str(text).map_err(|error| {
+            let found = error.message().to_owned();
+            let line = error.span().and_then(|span| text.get(..span.start));
+            let line = line.map_or(1, |before| before.matches('\n').count() + 1);
+            Error::file(file, format!("line {line}"), "the fields of a prompt template", found)
+        })?;
+        let field =
+            |name: &str, text: &str, names: &[&str]| Pattern::parse(file, name, text, names);
+        let plain = |name: &str, text: String| -> Result<String> {
+            Ok(match field(name, &text, &[])?.0.into_iter().next() {
+                Some(Part::Text(text)) => text,
+                _ => String::new(),
+            })
+        };
+        Ok(Self {
+            instruction: plain("instruction", form.instruction)?,
+            history_entry: field(
+                "history_entry",
+                &form.history_entry,
+                &[BEHAVIOUR, ITEM].concat(),
+            )?,
+            history_separator: plain("history_separator", form.history_separator)?,
+            history_empty: plain("history_empty", form.history_empty)?,
+            question: field("question", &form.question, &BEHAVIOUR)?,
+            candidates: plain("candidates", form.candidates)?,
+            candidate_entry: field("candidate_entry", &form.candidate_entry, &ITEM)?,
+            candidate_separator: plain("candidate_separator", form.candidate_separator)?,
+            closing: plain("closing", form.closing)?,
+            behaviours: form.behaviours,
+        })
+    }
+
+    /// The wordings that come with the library, the one to serve by first; training draws among
+    /// them.
+    ///
+    /// # Errors
+    /// None; the files are tested.
+    pub fn defaults() -> Result<Vec<Self>> {
+        DEFAULTS.into_iter().map(|(file, text)| Self::parse(file, text)).collect()
+    }
+}
+
+impl Pattern {
+    /// Every name of `names` must be there once, and no other.
+    fn parse(file: &str, field: &str, text: &str, names: &[&str]) -> Result<Self> {
+        let braced: Vec<String> = names.iter().map(|name| format!("{{{name}}}")).collect();
+        let expected = match braced.as_slice() {
+            [] => "no placeholder".to_owned(),
+            names => format!("{}, each once", names.join(", ")),
+        };
+        let wrong = |found: String| Error::file(file, field, &expected, found);
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut found: Vec<&str> = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            plain.push_str(before);
+            if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
+                plain.push_str(&from[..1]);
+                rest = after;
+                continue;
+            }
+            let end = from.find('}').filter(|&end| end > 0);
+            let end = end.ok_or_else(|| wrong(format!("an open brace in {text:?}")))?;
+            let name = &from[1..end];
+            if !names.contains(&name) {
+                return Err(wrong(format!("{{{name}}}")));
+            }
+            if found.contains(&name) {
+                return Err(wrong(format!("{{{name}}} twice")));
+            }
+            found.push(name);
+            let spaced = matches!(name, "title" | "behaviour") && plain.ends_with(' ');
+            if spaced {
+                plain.pop();
+            }
+            if name == "title" && !spaced {
+                let expected = "a space before {title}, as before the answer";
+                return Err(Error::file(file, field, expected, format!("{text:?}")));
+            }
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain)));
+            }
+            parts.push(match name {
+                "title" => Part::Title,
+                "item_token" => Part::ItemToken,
+                "behaviour" => Part::Behaviour { spaced },
+                _ => Part::BehaviourToken,
+            });
+            rest = &from[end + 1..];
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain));
+        }
+        match names.iter().find(|name| !found.contains(name)) {
+            Some(missing) => Err(wrong(format!("no {{{missing}}} in {text:?}"))),
+            None => Ok(Self(parts)),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What encoders say about a catalogue's items: one row per item, or none.
+
+use super::catalogue::ItemIndex;
+use crate::error::{Error, Result};
+use crate::weights::Checkpoint;
+
+/// The tensor of an item table's rows.
+pub const ITEM_EMBEDDING: &str = "item_embedding.weight";
+/// The tensor that says which rows there are.
+pub const PRESENT: &str = "present";
+
+/// One encoder's embeddings in catalogue order. An item without a picture, a text or interactions
+/// has a row of zeros that is not `present`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddingTable {
+    width: usize,
+    values: Vec<f32>, // (items, width)
+    present: Vec<bool>,
+}
+
+impl EmbeddingTable {
+    /// No rows yet, each of `width` values.
+    pub fn new(width: usize) -> Self {
+        Self { width, values: Vec::new(), present: Vec::new() }
+    }
+
+    /// Reads `item_embedding.weight` (items, width) and `present` U8 (items); without `present`
+    /// every row is.
+    ///
+    /// # Errors
+    /// A missing tensor, another shape, a row that is present and not finite.
+    pub fn load(file: &Checkpoint) -> Result<Self> {
+        let values = file.values(ITEM_EMBEDDING)?;
+        let shape = file.info(ITEM_EMBEDDING).map_or(&[][..], |info| &info.shape);
+        let wrong = |field: &str, expected: String, found: String| {
+            Error::file(file.file(), format!("tensor `{field}`"), expected, found)
+        };
+        let &[items, width] = shape else {
+            let expected = "shape [items, width]".to_owned();
+            return Err(wrong(ITEM_EMBEDDING, expected, format!("shape {shape:?}")));
+        };
+        let present = match file.has(PRESENT) {
+            true => file.raw(PRESENT)?.iter().map(|&byte| byte != 0).collect(),
+            false => vec![true; items],
+        };
+        if present.len() != items {
+            let expected = format!("{items} bytes, one per item");
+            return Err(wrong(PRESENT, expected, present.len().to_string()));
+        }
+        let table = Self { width, values, present };
+        let bad = (0..items).find(|&item| !table.row(item).iter().all(|value| value.is_finite()));
+        match bad {
+            Some(item) => {
+                Err(wrong(ITEM_EMBEDDING, "finite values".into(), format!("others in row {item}")))
+            }
+            None => Ok(table),
+        }
+    }
+
+    /// Adds the next item's row, or its absence.
+    ///
+    /// # Errors
+    /// A row of another width, or with a value that is not finite.
+    pub fn push(&mut self, row: Option<&[f32]>) -> Result<()> {
+        self.check(row)?;
+        match row {
+            Some(row) => self.values.extend_from_slice(row),
+            None => self.values.resize(self.values.len() + self.width, 0.0),
+        }
+        self.present.push(row.is_some());
+        Ok(())
+    }
+
+    /// `Err` when [`EmbeddingTable::push`] would refuse `row`.
+    pub fn check(&self, row: Option<&[f32]>) -> Result<()> {
+        let Some(row) = row else { return Ok(()) };
+        if row.len() != self.width {
+            return Err(Error::shape("embeddings", "row", &[self.width], &[row.len()]));
+        }
+        match row.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(Error::argument("embeddings", "row", "finite values", value)),
+            None => Ok(()),
+        }
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    /// True without any item.
+    pub fn is_empty(&self) -> bool {
+        self.present.is_empty()
+    }
+
+    /// Values of one row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    fn row(&self, item: usize) -> &[f32] {
+        self.values.get(item * self.width..(item + 1) * self.width).unwrap_or(&[])
+    }
+
+    /// The rows of these items (items * width), and which of them are present.
+    ///
+    /// # Errors
+    /// An item that is not there.
+    pub fn gather(&self, items: &[ItemIndex]) -> Result<(Vec<f32>, Vec<bool>)> {
+        let mut values = Vec::with_capacity(items.len() * self.width);
+        let mut present = Vec::with_capacity(items.len());
+        for &item in items {
+            let Some(&there) = self.present.get(item as usize) else {
+                let expected = format!("an item below {}", self.len());
+                return Err(Error::argument("embeddings", "item", expected, item));
+            };
+            values.extend_from_slice(self.row(item as usize));
+            present.push(there);
+        }
+        Ok((values, present))
+    }
+}
+
+/// The three modalities of a catalogue's items.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemEmbeddings {
+    /// Of the pictures.
+    pub image: EmbeddingTable,
+    /// Of the texts.
+    pub text: EmbeddingTable,
+    /// Of the behaviour graph; a new item has none.
+    pub graph: EmbeddingTable,
+}
