@@ -4,15 +4,13 @@ use std::path::Path;
 
 use tributary::bundle::{Bundle, GRAPH_TABLE};
 use tributary::data::{Dataset, Split};
-use tributary::device::Device;
 use tributary::evaluate::{EvaluateOptions, evaluate};
 use tributary::files::open_checkpoint;
-use tributary::recommender::AnyRecommender;
 use tributary::train::{
     AnyConfig, CHECKPOINT, CurvePoint, Event, FitOptions, TrainReport, WEIGHTS,
 };
-use tributary::with_recommender;
 use tributary_core::Result;
+use tributary_core::backend::cpu::Cpu;
 use tributary_core::recommend::{ItemId, Recommender, Request};
 use tributary_tests::files::{assert_refused, tensors};
 use tributary_tests::folder::Folder;
@@ -20,7 +18,7 @@ use tributary_tests::folder::Folder;
 const NUM_ITEMS: usize = 12;
 
 /// Users who walk a circle of items, forwards or backwards: they view each and buy every second.
-/// `late` moves what comes from the validation target on.
+/// `late` moves what comes from the validation target on further along the walk.
 fn events(late: usize) -> String {
     let mut text = String::from("user,item,behaviour\n");
     for user in 0..48 {
@@ -28,7 +26,7 @@ fn events(late: usize) -> String {
         let items: Vec<usize> = (0..8).map(|i| (user * 5 + i * step) % NUM_ITEMS).collect();
         // Bought: places 1, 3, 5 (validation) and 7 (test).
         for (place, item) in items.iter().enumerate() {
-            let item = if place >= 5 { (item + late) % NUM_ITEMS } else { *item };
+            let item = if place >= 5 { (item + late * step) % NUM_ITEMS } else { *item };
             text += &format!("u{user},i{item},view\n");
             if place % 2 == 1 {
                 text += &format!("u{user},i{item},buy\n");
@@ -116,20 +114,19 @@ fn trains(name: &str, model: &str, kind: &str, least: f64) {
     check_tables(&out, kind);
     // The folder ranks, on another backend than it was trained on.
     let bundle = Bundle::from_model(&out).expect("a model's folder");
-    let shop = AnyRecommender::load(&bundle, Device::Cpu).expect("the CPU backend loads it");
+    let shop = bundle.graph_recommender(&Cpu::new()).expect("the CPU backend loads it");
     let request = Request {
         history: tributary_tests::tiny_sasrec::history(&["i3", "i4"]),
         candidates: Some(["i1", "i6"].map(ItemId::from).to_vec()),
         ..Request::default()
     };
-    assert_eq!(shop.recommend(&request).expect("an answer").items.len(), 2);
-    with_recommender!(&shop, scorer => {
-        assert_eq!(scorer.name(), kind);
-        let data = Dataset::read(&walk.0.path().join("events.csv")).expect("ours");
-        let options = EvaluateOptions::default();
-        let found = evaluate(scorer, scorer.catalogue(), &data, &options, |_, _| ());
-        assert_eq!(found.expect("ranks").users, 48);
-    });
+    let answer = pollster::block_on(shop.recommend(&request)).expect("an answer");
+    assert_eq!(answer.items.len(), 2);
+    assert_eq!(shop.name(), kind);
+    let data = Dataset::read(&walk.0.path().join("events.csv")).expect("ours");
+    let options = EvaluateOptions::default();
+    let found = evaluate(&shop, shop.catalogue(), &data, &options, |_, _| ());
+    assert_eq!(found.expect("ranks").users, 48);
 }
 
 #[test]
