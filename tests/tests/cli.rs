@@ -117,7 +117,7 @@ fn the_demo_bundle_predicts_users_it_never_saw() {
     let answer = json(&[&arguments[..], &protocol].concat());
     let hit = |answer: &Value| answer["metrics"]["hit_rate@1"].as_f64().unwrap();
     let (model, markov) = (hit(&answer), hit(&answer["baselines"]["markov"]));
-    assert!(model > MODEL_ABOVE && model > markov, "model {model}, markov {markov}");
+    assert!(model > MODEL_ABOVE && model > 1.5 * markov, "model {model}, markov {markov}");
     assert_eq!(answer["denominator"], "over_all_users");
     assert_eq!((&answer["target_behaviour"], &answer["valid_ratio"]), (&"buy".into(), &1.0.into()));
     assert!(answer["users"].as_u64().unwrap() > 290, "{}", answer["users"]);
@@ -144,7 +144,7 @@ fn the_demo_bundle_predicts_users_it_never_saw() {
 }
 
 /// hit_rate@1 of the demo among 11 that a broken bundle or protocol would not reach.
-const MODEL_ABOVE: f64 = 0.25;
+const MODEL_ABOVE: f64 = 0.2;
 
 #[test]
 fn logits_with_and_without_an_adapter_equal_the_original() {
