@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::Table;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::sasrec::{RepeatedItems, SasRecConfig};
-use tributary_core::recommend::{ItemIndex, Recommender, SequenceRecommender};
+use tributary_core::recommend::{ItemIndex, Recommender, SequenceRecommender, first_occurrences};
 use tributary_core::weights::Weights;
 use tributary_core::{Context, Error, Result};
 
@@ -20,7 +20,7 @@ use super::progress::Event;
 use super::schedule::Schedule;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule};
-use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::evaluate::{Candidates, EvaluateOptions, evaluate};
 
 /// What a configuration file trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,11 @@ pub struct DataConfig {
     /// Users with fewer items to train on are left out; at least 2.
     #[serde(default = "min_sequence_length")]
     pub min_sequence_length: usize,
+    /// What is to be predicted is the next item that a user does this to (`buy`): what the data
+    /// holds out for validation and test, and what precedes it, is chosen by it.
+    pub target_behaviour: Option<String>,
+    /// Among how many candidates validation targets are ranked; all items where the file is silent.
+    pub validation_candidates: Option<usize>,
     /// Validate on the first so many users; all where the file is silent.
     pub validation_users: Option<usize>,
     /// Terms under which what is trained from this data may be used; written into the bundle.
@@ -171,7 +176,10 @@ pub fn run(
         return Err(Error::file("configuration", "data.min_sequence_length", expected, found));
     }
     let ModelKind::Sasrec = model.kind;
-    let dataset = Dataset::read(&data.path)?;
+    let mut dataset = Dataset::read(&data.path)?;
+    if let Some(behaviour) = &data.target_behaviour {
+        dataset.hold_out(behaviour)?;
+    }
     let dataset = if model.first_occurrences { dataset.without_repeats() } else { dataset };
     let sasrec = model.sasrec("model", dataset.catalogue.len())?;
 
@@ -203,7 +211,7 @@ struct SasRecObjective<'a> {
     recommender: SequenceRecommender<Burn>,
     dataset: &'a Dataset,
     /// (index into the data set's users, items to train on): the examples.
-    sequences: Vec<(usize, &'a [ItemIndex])>,
+    sequences: Vec<(usize, Vec<ItemIndex>)>,
     metric: String,
     validation: EvaluateOptions,
 }
@@ -219,13 +227,22 @@ impl<'a> SasRecObjective<'a> {
         let sequences = dataset
             .training()
             .into_iter()
+            .map(|items| match config.model.first_occurrences {
+                true => first_occurrences(items),
+                false => items.to_vec(),
+            })
             .enumerate()
             .filter(|(_, items)| items.len() >= config.data.min_sequence_length)
-            .map(|(user, items)| (user, &items[items.len().saturating_sub(longest)..]))
+            .map(|(user, items)| (user, items[items.len().saturating_sub(longest)..].to_vec()))
             .collect();
         let metric = config.training.metric.clone();
+        let candidates = match config.data.validation_candidates {
+            Some(num_candidates) => Candidates::Exact { num_candidates },
+            None => Candidates::All,
+        };
         let validation = EvaluateOptions {
             split: Split::Valid,
+            candidates,
             k: vec![fit_config.metric_k()?],
             users: config.data.validation_users,
             ..EvaluateOptions::default()
@@ -242,7 +259,7 @@ impl Objective for SasRecObjective<'_> {
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
         let model = self.recommender.model();
         let config = model.config();
-        let sequences = || examples.iter().map(|&i| self.sequences[i as usize].1);
+        let sequences = || examples.iter().map(|&i| self.sequences[i as usize].1.as_slice());
         let lengths: Vec<usize> = sequences().map(|items| items.len() - 1).collect();
         let segments = Segments::new(&lengths)?;
         let inputs: Vec<u32> = sequences()
@@ -257,7 +274,7 @@ impl Objective for SasRecObjective<'_> {
     }
 
     fn example_name(&self, example: u32) -> String {
-        let user = self.sequences.get(example as usize).map(|&(user, _)| user);
+        let user = self.sequences.get(example as usize).map(|(user, _)| *user);
         let name = user.and_then(|user| self.dataset.users.get(user)).map(|user| &user.user);
         format!("user {}", name.map_or("?", String::as_str))
     }
