@@ -25,6 +25,8 @@ mod ranking;
 mod request;
 mod select;
 mod sequence;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod tmf;
 
 pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
 pub use catalogue::{
@@ -37,6 +39,8 @@ pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,
 };
 pub use sequence::{Clock, SequenceRecommender};
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use tmf::{Answer, Decoding, PREFIX_CACHE_BYTES, Prior, TmfConfig, TmfParts, TmfRecommender};
 
 use crate::error::{Error, Result};
 use crate::models::sasrec::{RepeatedItems, SeenItems};

@@ -4,6 +4,7 @@
 //! checked first, and on native targets the crate runs inside `catch_unwind`.
 
 mod check;
+mod vocabulary;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{Model, ModelWrapper, Normalizer, OffsetType, PreTokenizedString, PreTokenizer};
 
 pub use check::{MAX_TOKEN_ID, MAX_TOKENIZER_BYTES};
+pub use vocabulary::{BYTES, Vocabulary};
 
 use crate::error::{Error, Result};
 
@@ -138,6 +140,11 @@ impl Tokenizer {
             return Err(Error::argument("decode", "ids", "ids of the vocabulary", id));
         }
         self.ours(caught(|| self.inner.decode(ids, skip_special_tokens)))
+    }
+
+    /// Rows that an embedding table needs: the largest id and one.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
     /// The id of a whole token.

@@ -3,6 +3,7 @@
 
 pub mod burn_backend;
 mod checkpoint;
+pub mod clip;
 mod config;
 mod curve;
 mod graph;

@@ -15,10 +15,11 @@ pub mod language;
 pub mod npz;
 pub mod suite;
 pub mod tiny_sasrec;
+pub mod tiny_tmf;
 pub mod tiny_tokenizer;
 pub mod twin;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `n` values in [-1, 1), the same for the same seed on every machine (SplitMix64).
 pub fn uniform(seed: u64, n: usize) -> Vec<f32> {
@@ -70,6 +71,15 @@ pub fn assert_parity(label: &str, found: &[f32], truth: &[f64], bound: f64) {
             found[worst], truth[worst]
         );
     }
+}
+
+/// The program of this build: cargo puts it beside the folder of the test programs.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let name = format!("tributary{}", std::env::consts::EXE_SUFFIX);
+    let path = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(path.is_file(), "build it first: cargo build --workspace ({})", path.display());
+    path
 }
 
 /// The folder of read-only test material beside the repository, if this machine has it.

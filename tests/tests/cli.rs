@@ -1,21 +1,12 @@
 //! The program as a user calls it: exit codes, stdout, `--json`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use tributary_tests::folder::Folder;
 use tributary_tests::language::{Expected, folder};
-use tributary_tests::{assert_parity, shared};
-
-/// The program of this build: cargo puts it beside the folder of the test programs.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let name = format!("tributary{}", std::env::consts::EXE_SUFFIX);
-    let path = test.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(path.is_file(), "build it first: cargo build --workspace ({})", path.display());
-    path
-}
+use tributary_tests::{assert_parity, program, shared};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().unwrap()

@@ -7,7 +7,7 @@ mod pooling;
 
 pub use pooling::{PoolingMode, SentencePooling};
 
-use crate::backend::{Activation, Attend, Backend, Mask, Segments};
+use crate::backend::{Activation, Backend, Mask, Mix, Segments};
 use crate::error::{Context, Error, Result};
 use crate::nn::{Encoder, EncoderConfig, LayerNames, LayerNorm, Linear, NormOrder, QkvNames};
 use crate::weights::{ConfigReader, Weights};
@@ -150,13 +150,7 @@ impl<B: Backend> Bert<B> {
         let first: Vec<u32> = segments.iter().map(|rows| rows.start as u32).collect();
         match mode {
             PoolingMode::Cls => b.gather_rows(hidden, &first),
-            PoolingMode::Mean => {
-                // Attention with equal scores is the mean over a segment.
-                let zeros = b.zeros(b.shape(hidden))?;
-                let attend = Attend::new(segments, Mask::Bidirectional);
-                let heads = self.config.encoder.heads();
-                b.gather_rows(&b.attention(&zeros, &zeros, hidden, &attend, heads)?, &first)
-            }
+            PoolingMode::Mean => b.mix_rows(hidden, &Mix::mean(segments)?),
         }
     }
 

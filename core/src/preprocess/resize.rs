@@ -1,5 +1,6 @@
 //! Pillow's resampling (`Image.resize`, libImaging/Resample.c), to the bit: coefficients in fixed
-//! point with 22 bits, one pass along rows, one along columns, 8 bits in between.
+//! point with 22 bits, one pass along rows, one along columns, 8 bits in between. Pillow 13 takes
+//! the columns first of some pictures that become lower, which moves values by at most one of 255.
 
 use std::f64::consts::PI;
 

@@ -11,6 +11,7 @@ use super::arguments::TrainArguments;
 use crate::bundle::{Bundle, BundleText, write_bundle};
 use crate::device::Device;
 use crate::recommender::AnyRecommender;
+use crate::train::clip::{ClipReport, ClipTrainConfig};
 use crate::train::{self, AnyConfig, FitOptions, Stopped, TrainReport};
 use crate::with_recommender;
 
@@ -18,6 +19,9 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
     let config = AnyConfig::read(&arguments.config)?;
     let options =
         FitOptions { out: arguments.out.clone(), resume: arguments.resume, max_steps: None };
+    if let AnyConfig::Clip(config) = &config {
+        return clip(config, &options);
+    }
     let report = config.run(&options, &mut train::bar(false))?;
     let how = match report.stopped {
         Stopped::Finished => "finished",
@@ -43,6 +47,38 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
         "{:.0} items/s; {} is a bundle now, with curve.svg beside it\n",
         report.rows_per_second,
         arguments.out.display()
+    );
+    Ok(Report { json, text })
+}
+
+fn clip(config: &ClipTrainConfig, options: &FitOptions) -> Result<Report> {
+    let report = train::clip::run(config, options, &mut train::bar(false))?;
+    let ClipReport { fit, retrieval, parameters, examples, left_out } = &report;
+    let json = json!({
+        "steps": fit.steps,
+        "total_steps": fit.total_steps,
+        "best": fit.best.map(|best| json!({"step": best.step, "validation": best.metric})),
+        "loss": fit.loss,
+        "parameters": parameters,
+        "examples": examples,
+        "left_out": left_out,
+        "retrieval": retrieval,
+        "weights": fit.weights.display().to_string(),
+    });
+    let text = format!(
+        "{} of {} steps on {examples} items ({left_out} left out), {parameters} parameters\n\
+         zero-shot among {} held-out items   recall@1   recall@5\n\
+         text -> picture                      {:>8.4}   {:>8.4}\n\
+         picture -> text                      {:>8.4}   {:>8.4}\n\
+         {} is an encoder now, with curve.svg beside it\n",
+        fit.steps,
+        fit.total_steps,
+        retrieval.items,
+        retrieval.text_to_image_recall_1,
+        retrieval.text_to_image_recall_5,
+        retrieval.image_to_text_recall_1,
+        retrieval.image_to_text_recall_5,
+        options.out.display()
     );
     Ok(Report { json, text })
 }

@@ -145,6 +145,11 @@ impl Burn {
         if lock(&self.shared.state).training { parameter.tracked() } else { parameter.constant() }
     }
 
+    /// A vector (1, len), with its graph while training.
+    pub(crate) fn vector_value(&self, vector: &Vector) -> Tensor<2> {
+        self.value(&vector.weight)
+    }
+
     /// A weight of this name and these axes; trainable ones are registered, and a trainable name
     /// asked for twice is one parameter (tied weights).
     fn parameter(

@@ -10,6 +10,7 @@ use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::{Error, Result};
 
 use super::burn_backend::BurnDevice;
+use super::clip::ClipTrainConfig;
 use super::graph::GraphTrainConfig;
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
@@ -33,7 +34,7 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Steps that one point of the training curve covers.
     pub log_every: u64,
-    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on.
+    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on; of a CLIP `recall@1`.
     pub metric: String,
     /// Of the initial weights, the order of examples and dropout.
     pub seed: u32,
@@ -64,6 +65,8 @@ pub enum AnyConfig {
     Sasrec(Box<TrainConfig>),
     /// `mbht`, `lightgcn`.
     Graph(Box<GraphTrainConfig>),
+    /// `clip`.
+    Clip(Box<ClipTrainConfig>),
 }
 
 impl AnyConfig {
@@ -76,9 +79,11 @@ impl AnyConfig {
         let kind = table.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);
         match kind {
             Some("mbht" | "lightgcn") => Ok(Self::Graph(Box::new(GraphTrainConfig::read(path)?))),
+            Some("clip") => Ok(Self::Clip(Box::new(ClipTrainConfig::read(path)?))),
             Some("sasrec") | None => Ok(Self::Sasrec(Box::new(TrainConfig::read(path)?))),
             Some(found) => {
-                let (file, supported) = (file_name(path), "sasrec, mbht, lightgcn".to_owned());
+                let (file, supported) =
+                    (file_name(path), "sasrec, mbht, lightgcn, clip".to_owned());
                 let (field, found) = ("model.kind".to_owned(), found.to_owned());
                 Err(Error::Unsupported { file, field, found, supported })
             }
@@ -97,6 +102,7 @@ impl AnyConfig {
         match self {
             Self::Sasrec(config) => super::sasrec::run(config, options, progress),
             Self::Graph(config) => super::graph::run(config, options, progress),
+            Self::Clip(config) => super::clip::run(config, options, progress).map(|r| r.fit),
         }
     }
 
@@ -105,6 +111,7 @@ impl AnyConfig {
         match self {
             Self::Sasrec(config) => &config.training,
             Self::Graph(config) => &config.training,
+            Self::Clip(config) => &config.training,
         }
     }
 
@@ -113,6 +120,7 @@ impl AnyConfig {
         match self {
             Self::Sasrec(config) => config.data.licence.as_deref(),
             Self::Graph(config) => config.data.licence.as_deref(),
+            Self::Clip(_) => None,
         }
     }
 }

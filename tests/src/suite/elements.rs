@@ -35,14 +35,15 @@ pub fn add<B: Backend>(subject: &Subject<B>) {
 pub fn activate<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
     for f in ACTIVATIONS {
-        for scale in [6.0, 300.0] {
+        // The rounding of a far exponent is a share of the result: e^66 has a relative error of 4e-6.
+        for (scale, bound) in [(6.0, 1e-12), (300.0, 2e-11)] {
             for [rows, cols] in SHAPES {
                 let x: Vec<f32> = uniform(1, rows * cols).iter().map(|x| x * scale).collect();
                 let truth: Vec<f64> =
                     x.iter().map(|&x| twin::activation(f64::from(x), f)).collect();
                 let y = b.activate(&b.upload(&x, [rows, cols]).unwrap(), f).unwrap();
                 let label = format!("{} {f:?} {rows}x{cols} scale {scale}", subject.name);
-                assert_parity(&label, &read(b, &y), &truth, 1e-12);
+                assert_parity(&label, &read(b, &y), &truth, bound);
             }
         }
     }
