@@ -20,7 +20,6 @@ mod lists;
 mod prepare;
 mod shop;
 mod table;
-mod target;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -28,7 +27,6 @@ use std::path::Path;
 pub(crate) use detect::{read_bytes, utf8};
 pub use prepare::{Prepared, prepare_movielens, prepare_recbole};
 pub use shop::{PreparedShop, prepare_shop};
-pub use target::TargetCase;
 
 use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, first_occurrences};
 use tributary_core::{Error, Result};
