@@ -1,0 +1,178 @@
+//! TMF from a prepared shop to a bundle that ranks, on data small enough for a test.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tributary::bundle::Bundle;
+use tributary::data::{Dataset, Split, prepare_shop};
+use tributary::evaluate::{Candidates, EvaluateOptions, evaluate};
+use tributary::files::{open_adapter, open_checkpoint, open_model};
+use tributary::train::{AnyConfig, CHECKPOINT, FitOptions, Stopped, TrainReport};
+use tributary_core::Result;
+use tributary_core::backend::cpu::Cpu;
+use tributary_core::recommend::{Interaction, Recommender, Request};
+use tributary_core::weights::{NamedTensor, save_safetensors};
+use tributary_tests::files::tensors;
+use tributary_tests::folder::Folder;
+use tributary_tests::{nmse, uniform};
+
+const ITEMS: usize = 600;
+const BASE: &str = "[model]\nkind = 'tmf'\nlevel = 'text'\n\
+    [language]\nvocab_size = 600\nhidden_size = 32\nintermediate_size = 64\n\
+    num_hidden_layers = 2\nnum_attention_heads = 2\nnum_key_value_heads = 1\n\
+    [data]\npath = 'shop'\nusers = 8\nvalidation_users = 4\n";
+const TMF: &str = "[model]\nkind = 'tmf'\nlanguage = 'base'\n\
+    [adapter]\nr = 4\nlora_alpha = 8.0\ntarget_modules = ['q_proj', 'v_proj']\n\
+    [fusion]\nmodality_size = 8\nintermediate_size = 16\nnum_attention_heads = 2\n\
+    [tables]\nimage = 'image.safetensors'\ngraph = 'graph.safetensors'\n\
+    [data]\npath = 'shop'\nusers = 8\nvalidation_users = 4\n";
+const TRAINING: &str = "[training]\nepochs = 1\nbatch_size = 4\nmetric = 'hit_rate@1'\n\
+    checkpoint_every = 2\n[optimizer]\nlearning_rate = 0.003\n";
+
+/// A shop of few users, with tables of random embeddings and a base model trained for `steps`.
+struct Shop(Folder);
+
+impl Shop {
+    fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        prepare_shop(&folder.path().join("shop"), 12, 1).unwrap();
+        let this = Self(folder);
+        this.table("image.safetensors", 12, None);
+        this.table("graph.safetensors", 6, Some("view,cart,buy"));
+        this
+    }
+
+    fn table(&self, name: &str, width: usize, behaviours: Option<&str>) {
+        let items = uniform(width as u64, ITEMS * width);
+        let mut tensors = vec![NamedTensor::f32("item_embedding.weight", &[ITEMS, width], &items)];
+        let mut metadata = BTreeMap::new();
+        if let Some(names) = behaviours {
+            let table = uniform(5, 3 * width);
+            tensors.push(NamedTensor::f32("behaviour_embedding.weight", &[3, width], &table));
+            metadata.insert("behaviours".to_owned(), names.to_owned());
+        }
+        let mut files = BTreeMap::new();
+        save_safetensors(&tensors, &metadata, None, &mut files).unwrap();
+        self.0.write(name, &files["model.safetensors"]);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn train(
+        &self,
+        config: &str,
+        out: &str,
+        resume: bool,
+        steps: Option<u64>,
+    ) -> Result<TrainReport> {
+        let config = self.0.write("config.toml", config);
+        let options = FitOptions { out: self.path(out), resume, max_steps: steps };
+        AnyConfig::read(&config)?.run(&options, &mut |_| {})
+    }
+
+    fn base(&self) {
+        self.train(&format!("{BASE}{TRAINING}"), "base", false, Some(4)).unwrap();
+    }
+}
+
+fn request(data: &Dataset) -> Request {
+    let case = data.cases(Split::Test)[0];
+    let id = |item: &u32| data.catalogue.get(*item).unwrap().id.clone();
+    let history = case.history.iter().zip(case.behaviours).map(|(item, behaviour)| Interaction {
+        behaviour: Some(data.behaviours[usize::from(*behaviour)].clone()),
+        ..Interaction::new(id(item))
+    });
+    Request {
+        history: history.collect(),
+        candidates: Some([case.target, 5, 77, 301].iter().map(id).collect()),
+        ..Request::default()
+    }
+}
+
+#[test]
+fn a_trained_folder_serves_what_training_validated() {
+    let shop = Shop::new("tmf-serves");
+    shop.base();
+    let report = shop.train(&format!("{TMF}{TRAINING}"), "tmf", false, Some(6)).unwrap();
+    assert_eq!(report.stopped, Stopped::Paused);
+    assert!(report.loss.is_some_and(f64::is_finite), "{:?}", report.loss);
+
+    let bundle = Bundle::from_model(&shop.path("tmf")).unwrap();
+    let tmf = bundle.tmf_recommender(&Cpu::new()).unwrap();
+    let mut data = Dataset::read(&shop.path("shop")).unwrap();
+    data.hold_out("buy").unwrap();
+    let answer = pollster::block_on(tmf.recommend(&request(&data))).unwrap();
+    assert_eq!(answer.items.len(), 4);
+    assert!(answer.usage.image_tokens > 0, "soft tokens of items: {:?}", answer.usage);
+
+    let options = EvaluateOptions {
+        candidates: Candidates::Sampled { num_candidates: 11, seed: 1 },
+        k: vec![1],
+        users: Some(3),
+        ..EvaluateOptions::default()
+    };
+    let evaluation = evaluate(&tmf, tmf.catalogue(), &data, &options, |_, _| ()).unwrap();
+    assert_eq!((evaluation.users, evaluation.valid_ratio), (3, 1.0));
+}
+
+#[test]
+fn the_adapter_is_saved_under_pefts_names_and_folded_into_the_model() {
+    let shop = Shop::new("tmf-adapter");
+    shop.base();
+    shop.train(&format!("{TMF}{TRAINING}"), "tmf", false, Some(6)).unwrap();
+    let base = open_model(&shop.path("base")).unwrap().checkpoint;
+    let merged = open_checkpoint(&shop.path("tmf")).unwrap();
+    let adapter = open_adapter(&shop.path("tmf/adapter"), &base).unwrap();
+    let name = "model.layers.1.self_attn.q_proj";
+    let lora = adapter.lora(name).unwrap();
+    assert!(lora.b.iter().any(|&b| b != 0.0), "trained");
+    let mut truth: Vec<f64> =
+        base.values(&format!("{name}.weight")).unwrap().into_iter().map(f64::from).collect();
+    for (o, row) in truth.chunks_mut(32).enumerate() {
+        for (i, value) in row.iter_mut().enumerate() {
+            let sum: f32 = (0..lora.r).map(|r| lora.b[o * lora.r + r] * lora.a[r * 32 + i]).sum();
+            *value += f64::from(lora.scale * sum);
+        }
+    }
+    let found = merged.values(&format!("{name}.weight")).unwrap();
+    assert!(nmse(&found, &truth) < 1e-12, "{}", nmse(&found, &truth));
+    // What no adapter hits is the base's own.
+    let norm = "model.layers.0.input_layernorm.weight";
+    assert_eq!(base.values(norm).unwrap(), merged.values(norm).unwrap());
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one() {
+    let shop = Shop::new("tmf-resume");
+    shop.base();
+    let config = format!("{TMF}{TRAINING}");
+    shop.train(&config, "whole", false, Some(5)).unwrap();
+    shop.train(&config, "parts", false, Some(2)).unwrap();
+    assert!(shop.path("parts/run").join(CHECKPOINT).is_file());
+    shop.train(&config, "parts", true, Some(3)).unwrap();
+    let weights = |out: &str| tensors(&Path::new(&shop.path(out)).join("run/model.safetensors"));
+    assert_eq!(weights("whole"), weights("parts"));
+
+    let other = config.replace("modality_size = 8", "modality_size = 4");
+    let error = shop.train(&other, "parts", true, Some(1)).unwrap_err().to_string();
+    assert!(error.contains("modality_size"), "{error}");
+}
+
+#[test]
+fn configurations_that_make_no_sense_are_refused_by_key() {
+    let shop = Shop::new("tmf-refused");
+    for (from, to, key) in [
+        ("language = 'base'\n", "", "model.language"),
+        ("users = 8", "users = 8\nnum_candidates = 1", "data.num_candidates"),
+        ("users = 8", "users = 8\ntarget_behaviour = 'rate'", "rate"),
+        ("users = 8", "users = 8\nasked_behaviours = ['rate']", "rate"),
+        ("kind = 'tmf'", "kind = 'tmff'", "tmff"),
+        ("users = 8", "user = 8", "user"),
+    ] {
+        let config = format!("{TMF}{TRAINING}").replace(from, to);
+        let error = shop.train(&config, "out", false, Some(1)).unwrap_err().to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
+}
