@@ -25,6 +25,8 @@ mod ranking;
 mod request;
 mod select;
 mod sequence;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod tmf;
 
 pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
 pub use catalogue::{
@@ -37,8 +39,10 @@ pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,
 };
 pub use sequence::{Clock, SequenceRecommender};
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use tmf::{Answer, Decoding, PREFIX_CACHE_BYTES, Prior, TmfConfig, TmfParts, TmfRecommender};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::sasrec::{RepeatedItems, SeenItems};
 
 /// Something that answers requests.
@@ -55,7 +59,50 @@ pub trait Recommender {
     async fn recommend(&self, request: &Request) -> Result<Recommendations>;
 }
 
-/// Something that scores every item of a catalogue for many users at once: what evaluation and
+/// What evaluation asks of a scorer: which item comes after this history?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// Items of the history, oldest first.
+    pub items: &'a [ItemIndex],
+    /// What was done to each of them; empty where nobody knows.
+    pub behaviours: &'a [&'a str],
+    /// What will be done to the item that is asked for, where that is part of the question.
+    pub target_behaviour: Option<&'a str>,
+    /// The only items to score, each once; all of them for `None`.
+    pub candidates: Option<&'a [ItemIndex]>,
+}
+
+impl Question<'_> {
+    /// The answer of somebody who scored all items: `row` (num_items).
+    ///
+    /// # Errors
+    /// A candidate that is not an item.
+    fn answer(&self, row: &[f32]) -> Result<Scores> {
+        let score = |&item: &ItemIndex| {
+            row.get(item as usize).copied().ok_or_else(|| {
+                let expected = format!("items below {}", row.len());
+                Error::argument("answer_batch", "candidates", expected, item)
+            })
+        };
+        let scores = match self.candidates {
+            Some(candidates) => candidates.iter().map(score).collect::<Result<_>>()?,
+            None => row.to_vec(),
+        };
+        Ok(Scores { scores, valid: true })
+    }
+}
+
+/// What a scorer says to a [`Question`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// (candidates) in the order of the question, or (num_items); raw, no seen item masked.
+    pub scores: Vec<f32>,
+    /// The answer names an item that was asked for. False only where free text named none, and then
+    /// the scores mean nothing.
+    pub valid: bool,
+}
+
+/// Something that scores the items of a catalogue for many users at once: what evaluation and
 /// retrieval need.
 #[expect(
     async_fn_in_trait,
@@ -75,6 +122,15 @@ pub trait Scorer {
     /// Raw scores (histories, num_items), row-major, no seen item masked. A history is oldest first;
     /// an empty one gets the prior.
     async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>>;
+    /// One answer per question. A scorer that reads behaviours, or that need not score all items to
+    /// score a few, has its own way; what is here looks the candidates up in
+    /// [`Scorer::score_batch`].
+    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
+        let histories: Vec<_> = questions.iter().map(|question| question.items).collect();
+        let rows = self.score_batch(&histories).await?;
+        let rows = rows.chunks_exact(self.num_items().max(1));
+        questions.iter().zip(rows).map(|(question, row)| question.answer(row)).collect()
+    }
 }
 
 /// Each item's first occurrence, in order.

@@ -17,15 +17,16 @@ mod atomic;
 mod detect;
 mod json_lines;
 mod lists;
+mod prepare;
 mod shop;
 mod table;
-mod target;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+pub(crate) use detect::{read_bytes, utf8};
+pub use prepare::{Prepared, prepare_movielens, prepare_recbole};
 pub use shop::{PreparedShop, prepare_shop};
-pub use target::TargetCase;
 
 use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, first_occurrences};
 use tributary_core::{Error, Result};
@@ -63,12 +64,30 @@ pub struct UserSequence {
     pub times: Vec<f64>,
 }
 
+impl UserSequence {
+    /// The interactions of these places, in their order. Places are below the number of items.
+    fn reorder(&mut self, places: &[usize]) {
+        self.items = places.iter().map(|&place| self.items[place]).collect();
+        if !self.behaviours.is_empty() {
+            self.behaviours = places.iter().map(|&place| self.behaviours[place]).collect();
+        }
+        if !self.times.is_empty() {
+            self.times = places.iter().map(|&place| self.times[place]).collect();
+        }
+    }
+}
+
 /// How a data set is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitRule {
     /// A user's last item is for testing, the second last for validation, the rest for training.
     /// Users with fewer than 3 interactions are for training only.
     LeaveOneOut,
+    /// The item that a user did this to last is for testing, the one before it for validation; an
+    /// index into [`Dataset::behaviours`]. A target's history is what came before the first event
+    /// that touches it, whatever the behaviour, so no target is in its own history; what came before
+    /// all held out items is for training. Competitors are items that the user never touches.
+    LastOf(u16),
     /// Somebody split already: each sequence is one case, its last item the target, whichever part
     /// is asked for.
     Given,
@@ -101,8 +120,12 @@ pub struct Case<'a> {
     pub user: usize,
     /// Items before the target, oldest first; never empty.
     pub history: &'a [ItemIndex],
+    /// What was done to each of them, as [`UserSequence::behaviours`].
+    pub behaviours: &'a [u16],
     /// The item that came.
     pub target: ItemIndex,
+    /// Items that cannot be drawn as competitors; the target may be among them.
+    pub touched: &'a [ItemIndex],
 }
 
 impl Dataset {
@@ -112,38 +135,88 @@ impl Dataset {
     /// A file that cannot be read; a form that is not recognised; a malformed line, by file and
     /// line number.
     pub fn read(path: &Path) -> Result<Self> {
-        detect::read(path)
+        detect::read(path, false)
+    }
+
+    /// From now on the targets are what users did `behaviour` to: see [`SplitRule::LastOf`].
+    ///
+    /// # Errors
+    /// A behaviour that the data does not have, naming those it has; data that somebody split.
+    pub fn hold_out(&mut self, behaviour: &str) -> Result<()> {
+        if self.split == SplitRule::Given {
+            let expected = "interactions that are not split yet";
+            return Err(Error::file(&self.name, "target behaviour", expected, "given cases"));
+        }
+        let place = self.behaviours.iter().position(|name| name == behaviour);
+        let place = place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| {
+            let known = match self.behaviours.as_slice() {
+                [] => "data with behaviours; this has none".to_string(),
+                known => format!("one of {}", known.join(", ")),
+            };
+            Error::file(&self.name, "target behaviour", known, behaviour)
+        })?;
+        self.split = SplitRule::LastOf(place);
+        Ok(())
+    }
+
+    /// The behaviour of the targets, where the split is by one.
+    pub fn target_behaviour(&self) -> Option<&str> {
+        match self.split {
+            SplitRule::LastOf(place) => self.behaviours.get(usize::from(place)).map(String::as_str),
+            SplitRule::LeaveOneOut | SplitRule::Given => None,
+        }
     }
 
     /// The targets of one part of the split.
     pub fn cases<'a>(&'a self, split: Split) -> Vec<Case<'a>> {
-        let held_out = match (self.split, split) {
-            (SplitRule::Given, _) | (SplitRule::LeaveOneOut, Split::Test) => 1,
-            (SplitRule::LeaveOneOut, Split::Valid) => 2,
-        };
-        let shortest = match self.split {
-            SplitRule::LeaveOneOut => 3,
-            SplitRule::Given => 2,
-        };
         let case = |(user, sequence): (usize, &'a UserSequence)| -> Option<Case<'a>> {
-            let items = &sequence.items;
-            let place = items.len().checked_sub(held_out).filter(|_| items.len() >= shortest)?;
-            Some(Case { user, history: &items[..place], target: items[place] })
+            let (place, target) = self.held_out(sequence, split)?;
+            let touched = match self.split {
+                SplitRule::LastOf(_) => sequence.items.as_slice(),
+                SplitRule::LeaveOneOut | SplitRule::Given => &sequence.items[..place],
+            };
+            let behaviours = sequence.behaviours.get(..place).unwrap_or_default();
+            Some(Case { user, history: &sequence.items[..place], behaviours, target, touched })
         };
         self.users.iter().enumerate().filter_map(case).collect()
     }
 
-    /// What may be trained on, one sequence per user: without validation and test items when the
-    /// split is by [`SplitRule::LeaveOneOut`].
-    pub fn training<'a>(&'a self) -> Vec<&'a [ItemIndex]> {
-        let training = |sequence: &'a UserSequence| {
-            let held_out = match self.split {
-                SplitRule::LeaveOneOut if sequence.items.len() >= 3 => 2,
-                _ => 0,
-            };
-            &sequence.items[..sequence.items.len() - held_out]
+    /// Where the history of a user's target ends, at least 1, and the target.
+    fn held_out(&self, sequence: &UserSequence, split: Split) -> Option<(usize, ItemIndex)> {
+        let items = &sequence.items;
+        let later = match split {
+            Split::Test => 0,
+            Split::Valid => 1,
         };
-        self.users.iter().map(training).collect()
+        let (place, target) = match self.split {
+            SplitRule::Given => (items.len().checked_sub(1)?, *items.last()?),
+            SplitRule::LeaveOneOut if items.len() < 3 => return None,
+            SplitRule::LeaveOneOut => (items.len() - 1 - later, items[items.len() - 1 - later]),
+            SplitRule::LastOf(asked) => {
+                let pairs = items.iter().zip(&sequence.behaviours).rev();
+                let asked = pairs.filter(|&(_, &behaviour)| behaviour == asked);
+                let asked: Vec<_> = asked.map(|(&item, _)| item).collect();
+                let target = *first_occurrences(&asked).get(later)?;
+                (items.iter().position(|&item| item == target)?, target)
+            }
+        };
+        (place > 0).then_some((place, target))
+    }
+
+    /// How many of a user's interactions, from the first on, may be trained on: those before
+    /// whatever the split holds out.
+    pub fn training_len(&self, sequence: &UserSequence) -> usize {
+        let held_out = match self.split {
+            SplitRule::Given => return sequence.items.len(),
+            _ => [Split::Test, Split::Valid].map(|split| self.held_out(sequence, split)),
+        };
+        let places = held_out.into_iter().flatten().map(|(place, _)| place);
+        places.min().unwrap_or(sequence.items.len())
+    }
+
+    /// What may be trained on, one sequence per user: see [`Dataset::training_len`].
+    pub fn training<'a>(&'a self) -> Vec<&'a [ItemIndex]> {
+        self.users.iter().map(|user| &user.items[..self.training_len(user)]).collect()
     }
 
     /// How often each item occurs in [`Dataset::training`], in catalogue order.
@@ -155,16 +228,33 @@ impl Dataset {
         counts
     }
 
+    /// What decides the result of training on it: a run is resumed on the same data only.
+    pub fn hash(&self, hash: &mut sha2::Sha256) {
+        use sha2::Digest;
+        hash.update((self.catalogue.len() as u64).to_le_bytes());
+        hash.update(self.behaviours.join(","));
+        for user in &self.users {
+            hash.update((user.items.len() as u64).to_le_bytes());
+            user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
+            user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
+        }
+    }
+
     /// All interactions of all users.
     pub fn interactions(&self) -> usize {
         self.users.iter().map(|user| user.items.len()).sum()
     }
 
     /// The same data with each user's first interaction per item only: the task of the next *new*
-    /// item, where view, cart and buy of one item are one step.
+    /// item, where view, cart and buy of one item are one step. Where the targets are of one
+    /// behaviour ([`SplitRule::LastOf`]) nothing is dropped, since a first interaction rarely is of
+    /// that behaviour: there models drop the repeats of a history themselves.
     #[must_use]
     pub fn without_repeats(&self) -> Self {
         let mut data = self.clone();
+        if self.target_behaviour().is_some() {
+            return data;
+        }
         for user in &mut data.users {
             if first_occurrences(&user.items).len() == user.items.len() {
                 continue;
@@ -201,6 +291,8 @@ struct Builder {
     users: Vec<UserSequence>,
     user_index: HashMap<String, usize>,
     split: SplitRule,
+    /// Ratings stand for behaviours where a file has no behaviours.
+    ratings: bool,
 }
 
 impl Builder {
@@ -212,6 +304,7 @@ impl Builder {
             users: Vec::new(),
             user_index: HashMap::new(),
             split: SplitRule::LeaveOneOut,
+            ratings: false,
         }
     }
 
@@ -282,11 +375,7 @@ impl Builder {
             }
             let mut order: Vec<usize> = (0..user.times.len()).collect();
             order.sort_by(|&a, &b| user.times[a].total_cmp(&user.times[b]));
-            user.items = order.iter().map(|&i| user.items[i]).collect();
-            if !user.behaviours.is_empty() {
-                user.behaviours = order.iter().map(|&i| user.behaviours[i]).collect();
-            }
-            user.times = order.iter().map(|&i| user.times[i]).collect();
+            user.reorder(&order);
         }
         Ok(Dataset {
             name: self.file,

@@ -1,27 +1,30 @@
 //! How good a recommender is on a data set: ranks of held-out items, in packed batches.
 
 mod baselines;
+mod candidates;
+mod ranking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 pub use baselines::{Markov, Popularity};
+pub use candidates::{CandidateSet, read_candidates, write_candidates};
+use ranking::Ranking;
 use serde::Serialize;
-use tributary_core::metrics::{Denominator, RankingMetrics, sample};
+use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
-use tributary_core::random::Random;
-use tributary_core::recommend::{Catalogue, ItemIndex, Scorer, rank_of};
+use tributary_core::recommend::{Catalogue, ItemIndex, Scorer, first_occurrences};
 use tributary_core::{Error, Result};
 
 use crate::data::{Case, Dataset, Split, SplitRule};
 
 /// What the target is ranked against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Candidates {
     /// Every item, seen ones as the scorer's protocol has it (never recommended, or score 0).
     All,
-    /// `num_candidates` items: the target, and others drawn without replacement from the items that
-    /// are neither in the history nor the target.
+    /// `num_candidates` items, shuffled: the target, and others drawn without replacement from the
+    /// items that the split allows: see [`Case::touched`]. Equal scores keep the shuffled order.
     Sampled {
         /// With the target.
         num_candidates: usize,
@@ -33,6 +36,8 @@ pub enum Candidates {
         /// With the target.
         num_candidates: usize,
     },
+    /// Sets that were drawn before, one per user; users without one are left out.
+    Given(Vec<CandidateSet>),
 }
 
 /// How to evaluate.
@@ -82,14 +87,18 @@ pub struct Evaluation {
     pub candidates: String,
     /// Wall clock, reading not counted.
     pub seconds: f64,
+    /// The behaviour whose last item is the target, where the split is by one.
+    pub target_behaviour: Option<String>,
+    /// Share of the answers that name an item that was asked for: 1 for whatever scores items.
+    pub valid_ratio: f64,
     /// The place of each user's target, 0 the best, in order of the users; `None` where it is
-    /// unknown. Empty for expectations.
+    /// unknown or the answer was not valid. Empty for expectations.
     #[serde(skip)]
     pub ranks: Vec<Option<usize>>,
-    /// The drawn candidates of each user without the target, in the scorer's indices; empty unless
-    /// they were sampled.
+    /// What each user's target was ranked among, where candidates were drawn or given and the
+    /// target is known.
     #[serde(skip)]
-    pub drawn: Vec<Vec<ItemIndex>>,
+    pub sets: Vec<CandidateSet>,
 }
 
 /// Ranks the held-out items of `data` by the scores of `scorer`, whose items are `catalogue`'s.
@@ -123,9 +132,13 @@ pub fn evaluate(
     };
     let index = scorer_indices(data, catalogue);
     let mut cases = data.cases(options.split);
+    let given = options.candidates.given(data, &mut cases)?;
     cases.truncate(options.users.unwrap_or(usize::MAX));
     if cases.is_empty() {
-        let expected = "users with at least 3 interactions";
+        let expected = match data.target_behaviour() {
+            Some(behaviour) => format!("users with something before what they {behaviour} last"),
+            None => "users with at least 3 interactions".into(),
+        };
         return Err(Error::file(&data.name, "users", expected, "none"));
     }
     if !cases.iter().any(|case| index[case.target as usize].is_some()) {
@@ -136,23 +149,21 @@ pub fn evaluate(
 
     let seen_items = options.seen_items.unwrap_or_else(|| scorer.seen_items());
     let mut ranking = Ranking {
-        candidates: options.candidates,
+        options,
+        data,
+        catalogue,
+        index: &index,
+        given,
         seen_items,
         metrics: RankingMetrics::new(&options.k)?,
+        valid: 0,
         ranks: Vec::new(),
-        drawn: Vec::new(),
-        seen: vec![false; catalogue.len()],
+        sets: Vec::new(),
+        untouchable: vec![false; catalogue.len()],
     };
     let mut done = 0;
     for batch in cases.chunks(options.batch) {
-        let histories: Vec<Vec<ItemIndex>> =
-            batch.iter().map(|case| known(case.history, &index)).collect();
-        let slices: Vec<_> = histories.iter().map(Vec::as_slice).collect();
-        let mut scores = pollster::block_on(scorer.score_batch(&slices))?;
-        let rows = scores.chunks_exact_mut(catalogue.len());
-        for ((case, history), row) in batch.iter().zip(&histories).zip(rows) {
-            ranking.rank(case, history, index[case.target as usize], row)?;
-        }
+        ranking.batch(scorer, batch)?;
         done += batch.len();
         progress(done, cases.len());
     }
@@ -166,8 +177,10 @@ pub fn evaluate(
         unknown_targets: metrics.users() - metrics.retrieved_users(),
         candidates: options.candidates.describe(seen_items),
         seconds: started.elapsed().as_secs_f64(),
+        target_behaviour: data.target_behaviour().map(str::to_owned),
+        valid_ratio: ranking.valid as f64 / metrics.retrieved_users().max(1) as f64,
         ranks: ranking.ranks,
-        drawn: ranking.drawn,
+        sets: ranking.sets,
     })
 }
 
@@ -191,12 +204,21 @@ pub fn evaluate_baselines(
         let data = reduced.as_ref().unwrap_or(data);
         let index = scorer_indices(data, catalogue);
         let sequences = match data.split {
-            SplitRule::LeaveOneOut => data.training(),
+            SplitRule::LeaveOneOut | SplitRule::LastOf(_) => data.training(),
             SplitRule::Given => {
                 data.cases(options.split).into_iter().map(|case| case.history).collect()
             }
         };
-        sequences.into_iter().map(|items| known(items, &index)).collect()
+        let known = |items: &[ItemIndex]| -> Vec<ItemIndex> {
+            items.iter().filter_map(|&item| index[item as usize]).collect()
+        };
+        sequences
+            .into_iter()
+            .map(|items| match repeated_items {
+                RepeatedItems::Keep => known(items),
+                RepeatedItems::First => first_occurrences(&known(items)),
+            })
+            .collect()
     };
     let training: Vec<_> = training.iter().map(Vec::as_slice).collect();
     // A baseline's own protocol is to exclude what was seen; the model's may differ.
@@ -215,11 +237,6 @@ fn scorer_indices(data: &Dataset, catalogue: &Catalogue) -> Vec<Option<ItemIndex
     data.catalogue.items().iter().map(|item| catalogue.index_of(&item.id)).collect()
 }
 
-/// The items that the scorer knows.
-fn known(items: &[ItemIndex], index: &[Option<ItemIndex>]) -> Vec<ItemIndex> {
-    items.iter().filter_map(|&item| index[item as usize]).collect()
-}
-
 impl EvaluateOptions {
     fn check(&self) -> Result<()> {
         let at_least = |argument, minimum: usize, found: usize| match found < minimum {
@@ -228,7 +245,7 @@ impl EvaluateOptions {
         };
         at_least("batch", 1, self.batch)?;
         match self.candidates {
-            Candidates::All => Ok(()),
+            Candidates::All | Candidates::Given(_) => Ok(()),
             Candidates::Sampled { num_candidates, .. } | Candidates::Exact { num_candidates } => {
                 at_least("candidates", 2, num_candidates)
             }
@@ -237,7 +254,37 @@ impl EvaluateOptions {
 }
 
 impl Candidates {
-    fn describe(self, seen_items: SeenItems) -> String {
+    /// The set of each case, by user, and only cases that have one; nothing where no sets are given.
+    fn given<'a>(
+        &'a self,
+        data: &Dataset,
+        cases: &mut Vec<Case<'_>>,
+    ) -> Result<HashMap<usize, &'a CandidateSet>> {
+        let Self::Given(sets) = self else { return Ok(HashMap::new()) };
+        let by_name: HashMap<&str, &Case<'_>> =
+            cases.iter().map(|case| (data.users[case.user].user.as_str(), case)).collect();
+        let mut given = HashMap::with_capacity(sets.len());
+        for set in sets {
+            let field = || format!("set of user {}", set.user);
+            let refuse = |expected: &str, found: &str| {
+                Err(Error::file("candidates", field(), expected, found))
+            };
+            let Some(case) = by_name.get(set.user.as_str()) else {
+                return refuse("a user with a target in the data", "none of that name");
+            };
+            let target = &data.catalogue.items()[case.target as usize].id;
+            if *target != set.target {
+                return refuse(&format!("the target {target}"), set.target.as_str());
+            }
+            if given.insert(case.user, set).is_some() {
+                return refuse("each user once", "this one twice");
+            }
+        }
+        cases.retain(|case| given.contains_key(&case.user));
+        Ok(given)
+    }
+
+    fn describe(&self, seen_items: SeenItems) -> String {
         match self {
             Self::All => match seen_items {
                 SeenItems::Exclude => "all items, seen ones excluded".into(),
@@ -249,74 +296,7 @@ impl Candidates {
             Self::Exact { num_candidates } => {
                 format!("{num_candidates} with the target, exact expectation over all draws")
             }
+            Self::Given(sets) => format!("{} given sets", sets.len()),
         }
-    }
-}
-
-/// Collects the users' ranks.
-struct Ranking {
-    candidates: Candidates,
-    seen_items: SeenItems,
-    metrics: RankingMetrics,
-    ranks: Vec<Option<usize>>,
-    drawn: Vec<Vec<ItemIndex>>,
-    /// By item, all false between users.
-    seen: Vec<bool>,
-}
-
-impl Ranking {
-    fn rank(
-        &mut self,
-        case: &Case<'_>,
-        history: &[ItemIndex],
-        target: Option<ItemIndex>,
-        scores: &mut [f32],
-    ) -> Result<()> {
-        let Some(target) = target else {
-            self.metrics.add_missed();
-            self.ranks.push(None);
-            return Ok(());
-        };
-        history.iter().for_each(|&item| self.seen[item as usize] = true);
-        let all = 0..scores.len() as ItemIndex;
-        let competitors = |seen: &[bool]| -> Vec<ItemIndex> {
-            all.clone().filter(|&item| item != target && !seen[item as usize]).collect()
-        };
-        match self.candidates {
-            Candidates::All => {
-                let rank = match self.seen_items {
-                    SeenItems::Exclude => rank_of(scores, target, competitors(&self.seen))?,
-                    SeenItems::ScoreZero => {
-                        // The target keeps its score even when it is a repeated item, as in the
-                        // published code's ranking of what came next.
-                        for &item in history.iter().filter(|&&item| item != target) {
-                            scores[item as usize] = 0.0;
-                        }
-                        rank_of(scores, target, all)?
-                    }
-                };
-                self.add(rank);
-            }
-            Candidates::Sampled { num_candidates, seed } => {
-                let mut random = Random::stream(seed, case.user as u64);
-                let drawn = sample(&mut random, &competitors(&self.seen), num_candidates - 1);
-                let rank = rank_of(scores, target, drawn.iter().copied())?;
-                self.add(rank);
-                self.drawn.push(drawn);
-            }
-            Candidates::Exact { num_candidates } => {
-                let competitors = competitors(&self.seen);
-                let eligible = competitors.len();
-                let better = rank_of(scores, target, competitors)?;
-                self.metrics.add_expected(better, eligible, num_candidates - 1);
-            }
-        }
-        history.iter().for_each(|&item| self.seen[item as usize] = false);
-        Ok(())
-    }
-
-    fn add(&mut self, rank: usize) {
-        self.metrics.add(rank);
-        self.ranks.push(Some(rank));
     }
 }

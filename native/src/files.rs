@@ -88,14 +88,14 @@ pub fn open_adapter(path: &Path, base: &Checkpoint) -> Result<Adapter> {
 
 /// A folder whose files are named by base names only.
 #[derive(Debug)]
-struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     /// Without symbolic links: what a file's own path must begin with.
     real: PathBuf,
 }
 
 impl Folder {
-    fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let real = path.canonicalize().map_err(|e| Error::io(path.display(), e))?;
         if !real.is_dir() {
             return Err(Error::file(path.display(), "path", "a folder", "a file"));
@@ -105,7 +105,7 @@ impl Folder {
 
     /// Path of the file `name`, `None` when there is none. `Err` unless it is a regular file inside
     /// the folder, links followed.
-    fn find(&self, name: &str) -> Result<Option<PathBuf>> {
+    pub(crate) fn find(&self, name: &str) -> Result<Option<PathBuf>> {
         check_base_name(&self.path.to_string_lossy(), "file name", name)?;
         let path = self.path.join(name);
         let real = match path.canonicalize() {

@@ -15,6 +15,7 @@ pub mod language;
 pub mod npz;
 pub mod suite;
 pub mod tiny_sasrec;
+pub mod tiny_tmf;
 pub mod tiny_tokenizer;
 pub mod twin;
 

@@ -1,10 +1,15 @@
 //! Evaluation on a model whose scores are known: who counts, against what, and what is refused.
 
+use std::collections::HashSet;
+
 use tributary::data::{Dataset, Split};
-use tributary::evaluate::{Candidates, EvaluateOptions, Evaluation, Markov, Popularity, evaluate};
+use tributary::evaluate::{
+    Candidates, EvaluateOptions, Evaluation, Markov, Popularity, evaluate, read_candidates,
+    write_candidates,
+};
 use tributary_core::Result;
 use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
-use tributary_core::recommend::{Recommender, Scorer};
+use tributary_core::recommend::{Question, Recommender, Scorer, Scores};
 use tributary_tests::folder::Folder;
 use tributary_tests::tiny_sasrec::constant;
 
@@ -56,11 +61,14 @@ fn seen_items_may_rank_with_a_score_of_zero() {
 fn drawn_candidates_are_neither_seen_nor_the_target_and_are_kept() {
     let candidates = Candidates::Sampled { num_candidates: 3, seed: 5 };
     let found = run(&EvaluateOptions { candidates, ..Default::default() }).unwrap();
-    assert_eq!(found.drawn.len(), 2, "none for an unknown target");
-    // u: i2 and i3 are all that is left. v: i1 and i4.
-    let mut drawn = found.drawn.clone();
-    drawn.iter_mut().for_each(|drawn| drawn.sort_unstable());
-    assert_eq!(drawn, [[2, 3], [1, 4]]);
+    assert_eq!(found.sets.len(), 2, "none for an unknown target");
+    // u: i2 and i3 are all that is left beside i4. v: i1 and i4 beside i0.
+    let mut sets: Vec<Vec<&str>> = Vec::new();
+    for set in &found.sets {
+        sets.push(set.candidates.iter().map(|id| id.as_str()).collect());
+    }
+    sets.iter_mut().for_each(|set| set.sort_unstable());
+    assert_eq!(sets, [["i2", "i3", "i4"], ["i0", "i1", "i4"]]);
     assert_eq!(found.ranks, [Some(0), Some(1), None]);
     let candidates = Candidates::Exact { num_candidates: 2 };
     let exact = run(&EvaluateOptions { candidates, k: vec![1], ..Default::default() }).unwrap();
@@ -126,4 +134,112 @@ fn baselines_count_what_they_are_given() {
     assert!(after_one[2] >= 2.0 && after_one[0] < 1.0, "{after_one:?}");
     let after_last = score(&markov, &[2]);
     assert!(after_last[1] > after_last[0] && after_last[1] < 1.0, "popularity: {after_last:?}");
+}
+
+/// Three users who view, put into the cart and buy; the last has bought nothing.
+const BEHAVIOURS: &str = "user,item,behaviour\n\
+    u,i0,view\nu,i1,view\nu,i1,buy\nu,i2,view\nu,i3,view\nu,i3,cart\nu,i3,buy\nu,i2,buy\nu,i0,view\n\
+    v,i4,view\nv,i2,view\nv,i2,buy\n\
+    w,i1,view\nw,i2,cart\n";
+
+#[test]
+fn a_target_behaviour_cuts_the_history_before_the_target_is_touched() {
+    let mut data = data(BEHAVIOURS);
+    let error = data.hold_out("rent").unwrap_err().to_string();
+    assert!(error.contains("view, buy, cart"), "{error}");
+    data.hold_out("buy").unwrap();
+    assert_eq!(data.target_behaviour(), Some("buy"));
+    let cases = |split| {
+        let cases = data.cases(split).into_iter();
+        cases.map(|c| (c.user, c.history.to_vec(), c.target)).collect::<Vec<_>>()
+    };
+    // u bought i2 last, but looked at it before i3.
+    assert_eq!(cases(Split::Test), [(0, vec![0, 1, 1], 2), (1, vec![4], 2)]);
+    assert_eq!(cases(Split::Valid), [(0, vec![0, 1, 1, 2], 3)]);
+    // Before whatever is held out; w has nothing to hold out.
+    assert_eq!(data.training(), [&[0, 1, 1][..], &[4], &[1, 2]]);
+    assert_eq!(data.cases(Split::Test)[0].behaviours, [0, 0, 1]);
+    assert_eq!(data.without_repeats(), data, "a first interaction is no purchase");
+}
+
+/// Scores that tell what was asked: 1 for the last item of the history that was bought, and an
+/// answer that is not valid when nothing was.
+struct Echo;
+
+impl Scorer for Echo {
+    fn num_items(&self) -> usize {
+        5
+    }
+
+    async fn score_batch(&self, _: &[&[u32]]) -> Result<Vec<f32>> {
+        unimplemented!("evaluation asks questions")
+    }
+
+    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
+        let answer = |question: &Question<'_>| {
+            assert_eq!(question.target_behaviour, Some("buy"));
+            assert_eq!(question.items.len(), question.behaviours.len());
+            let candidates = question.candidates.expect("candidates are drawn");
+            let bought = question.behaviours.iter().any(|&behaviour| behaviour == "buy");
+            let score = |&item: &u32| if item == 2 { 1.0 } else { 0.0 };
+            Scores { scores: candidates.iter().map(score).collect(), valid: bought }
+        };
+        Ok(questions.iter().map(answer).collect())
+    }
+}
+
+#[test]
+fn a_scorer_sees_behaviours_and_candidates_and_may_give_no_valid_answer() {
+    let mut data = data(BEHAVIOURS);
+    data.hold_out("buy").unwrap();
+    let candidates = Candidates::Sampled { num_candidates: 2, seed: 3 };
+    let options = EvaluateOptions { candidates, k: vec![1, 20], ..Default::default() };
+    let found = evaluate(&Echo, &data.catalogue.clone(), &data, &options, |_, _| ()).unwrap();
+    // u touches all but i4, v all but i0, i1 and i3.
+    let id = |user: usize, place: usize| found.sets[user].candidates[place].as_str().to_string();
+    assert_eq!(HashSet::from([id(0, 0), id(0, 1)]), HashSet::from(["i2".into(), "i4".into()]));
+    assert!(!found.sets[1].candidates.contains(&"i4".into()), "{:?}", found.sets[1]);
+    assert_eq!(found.ranks, [Some(0), None]);
+    assert_eq!((found.valid_ratio, found.metrics["hit_rate@1"]), (0.5, 0.5));
+    assert_eq!(found.metrics["hit_rate@20"], 0.5, "an answer that names nothing hits nothing");
+    assert_eq!(found.target_behaviour.as_deref(), Some("buy"));
+}
+
+#[test]
+fn stored_candidates_are_ranked_again_by_everybody() {
+    let folder = Folder::new("candidates");
+    let path = folder.path().join("sets.jsonl");
+    let candidates = Candidates::Sampled { num_candidates: 3, seed: 5 };
+    let options = EvaluateOptions { candidates, ..Default::default() };
+    let drawn = run(&options).unwrap();
+    assert_eq!(run(&options).unwrap().sets, drawn.sets, "the same seed, the same order");
+    write_candidates(&path, &drawn.sets).unwrap();
+    let sets = read_candidates(&path).unwrap();
+    assert_eq!(sets, drawn.sets);
+    let candidates = Candidates::Given(sets.clone());
+    let given = run(&EvaluateOptions { candidates, ..Default::default() }).unwrap();
+    assert_eq!(given.sets, drawn.sets);
+    // The user of the unknown target has no set.
+    assert_eq!(given.ranks, drawn.ranks[..2]);
+    assert_eq!((given.valid_ratio, given.users), (1.0, 2));
+
+    let mut wrong = sets.clone();
+    wrong[1].user = "nobody".into();
+    let mut moved = sets.clone();
+    moved[0].target = moved[0].candidates.iter().find(|id| **id != sets[0].target).unwrap().clone();
+    let twice = vec![sets[0].clone(), sets[0].clone()];
+    for (sets, says) in [(wrong, "nobody"), (moved, "the target i4"), (twice, "twice")] {
+        let candidates = Candidates::Given(sets);
+        let error = run(&EvaluateOptions { candidates, ..Default::default() }).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    for (line, says) in [
+        ("", "at least one set"),
+        ("{}", "line 1"),
+        (r#"{"user":"u","target":"a","candidates":["b"]}"#, "the target among"),
+        (r#"{"user":"u","target":"a","candidates":["a","b","b"]}"#, "b twice"),
+    ] {
+        let error = read_candidates(&folder.write("bad.jsonl", line)).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }

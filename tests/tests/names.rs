@@ -1,6 +1,5 @@
 //! Names as a trie: the answer is always one of them, chosen as if every step saw all logits; packed
 //! likelihoods are those of names scored one by one.
-#![expect(clippy::clone_on_copy, reason = "one body serves backends that are Copy and others")]
 
 use std::sync::Arc;
 

@@ -9,8 +9,8 @@ use tributary_core::prompt::{
     SoftKind, Template, Window,
 };
 use tributary_core::tokenizer::Tokenizer;
-use tributary_tests::tiny_tokenizer::{SPECIAL, bytes, words};
-use tributary_tests::{indices, shared};
+use tributary_tests::indices;
+use tributary_tests::tiny_tokenizer::{SPECIAL, bytes};
 
 const END: u32 = 1;
 
@@ -330,45 +330,6 @@ fn content_cannot_become_special_tokens_or_placeholders() {
     let prompt = builder.build(&asked).unwrap();
     assert!(!prompt.token_ids.contains(&END));
     assert!(read(&prompt).contains("next to </s>{title}[b0]?"), "{}", read(&prompt));
-}
-
-#[test]
-fn special_tokens_that_are_words_of_the_vocabulary_are_left_out() {
-    let tokenizer = words(&["red", "tent"]);
-    assert_eq!(tokenizer.encode("red [SEP] tent", false).unwrap(), [2, 1, 3]);
-    assert_eq!(tokenizer.encode_content("red [SEP] tent").unwrap(), [2, 3]);
-    assert_eq!(tokenizer.encode_content("red sky").unwrap(), [2, 0], "unknown stays unknown");
-    assert_eq!(tokenizer.encode_within(" red", true).unwrap(), [2]);
-}
-
-#[test]
-fn real_tokenizers_keep_content_apart_and_read_it_alike() {
-    let Some(folder) = shared().map(|shared| shared.join("weights/tokenizers")) else { return };
-    for (file, specials) in [
-        ("llama2/tokenizer.json", ["<s>", "</s>"]),
-        ("gpt2/tokenizer.json", ["<|endoftext|>", "<|endoftext|>"]),
-        ("bert-minilm/all-minilm-l6-v2-tokenizer.json", ["[CLS]", "[SEP]"]),
-        ("smollm2/tokenizer.json", ["<|im_start|>", "<|endoftext|>"]),
-    ] {
-        let tokenizer =
-            Tokenizer::from_bytes(file, &std::fs::read(folder.join(file)).unwrap()).unwrap();
-        for special in specials {
-            let id = tokenizer.token_id(special).unwrap();
-            let text = format!("a red{special} tent {special}");
-            assert!(tokenizer.encode(&text, false).unwrap().contains(&id), "{file} {special}");
-            assert!(!tokenizer.encode_content(&text).unwrap().contains(&id), "{file} {special}");
-            assert!(!tokenizer.encode_within(&text, true).unwrap().contains(&id), "{file}");
-        }
-        for text in ["A red tent, 2 m", " naïve  café 北京 🏕", "x", "", " "] {
-            let (content, plain) = (tokenizer.encode_content(text), tokenizer.encode(text, false));
-            assert_eq!(content.unwrap(), plain.unwrap(), "{file} {text:?}");
-        }
-        // A piece behind a word is what the whole text holds there.
-        let whole = tokenizer.encode("The red tent", false).unwrap();
-        let first = tokenizer.encode("The", false).unwrap();
-        let behind = tokenizer.encode_within(" red tent", true).unwrap();
-        assert_eq!([first, behind].concat(), whole, "{file}");
-    }
 }
 
 /// B12: texts nobody expects.

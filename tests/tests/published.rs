@@ -162,7 +162,7 @@ fn llara_reaches_its_exact_expectation_on_movielens() {
         let candidates = Candidates::Sampled { num_candidates: 20, seed };
         let options = EvaluateOptions { candidates, ..options.clone() };
         let sampled = evaluate(&model, model.catalogue(), &data, &options, |_, _| ()).unwrap();
-        assert_eq!(sampled.drawn.len(), 94);
+        assert_eq!(sampled.sets.len(), 94);
         sum += sampled.metrics["hit_rate@1"];
     }
     let mean = sum / draws as f64;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tributary_core::tokenizer::Tokenizer;
 use tributary_tests::shared;
+use tributary_tests::tiny_tokenizer::words;
 
 #[test]
 fn the_117_published_vectors_are_equal() {
@@ -148,4 +149,43 @@ fn padding_and_truncation_of_the_file_are_ignored() {
     });
     let tokenizer = load(&file).unwrap();
     assert_eq!(tokenizer.encode("abab", true).unwrap(), [2, 2]);
+}
+
+#[test]
+fn special_tokens_that_are_words_of_the_vocabulary_are_left_out() {
+    let tokenizer = words(&["red", "tent"]);
+    assert_eq!(tokenizer.encode("red [SEP] tent", false).unwrap(), [2, 1, 3]);
+    assert_eq!(tokenizer.encode_content("red [SEP] tent").unwrap(), [2, 3]);
+    assert_eq!(tokenizer.encode_content("red sky").unwrap(), [2, 0], "unknown stays unknown");
+    assert_eq!(tokenizer.encode_within(" red", true).unwrap(), [2]);
+}
+
+#[test]
+fn real_tokenizers_keep_content_apart_and_read_it_alike() {
+    let Some(folder) = shared().map(|shared| shared.join("weights/tokenizers")) else { return };
+    for (file, specials) in [
+        ("llama2/tokenizer.json", ["<s>", "</s>"]),
+        ("gpt2/tokenizer.json", ["<|endoftext|>", "<|endoftext|>"]),
+        ("bert-minilm/all-minilm-l6-v2-tokenizer.json", ["[CLS]", "[SEP]"]),
+        ("smollm2/tokenizer.json", ["<|im_start|>", "<|endoftext|>"]),
+    ] {
+        let tokenizer =
+            Tokenizer::from_bytes(file, &std::fs::read(folder.join(file)).unwrap()).unwrap();
+        for special in specials {
+            let id = tokenizer.token_id(special).unwrap();
+            let text = format!("a red{special} tent {special}");
+            assert!(tokenizer.encode(&text, false).unwrap().contains(&id), "{file} {special}");
+            assert!(!tokenizer.encode_content(&text).unwrap().contains(&id), "{file} {special}");
+            assert!(!tokenizer.encode_within(&text, true).unwrap().contains(&id), "{file}");
+        }
+        for text in ["A red tent, 2 m", " naïve  café 北京 🏕", "x", "", " "] {
+            let (content, plain) = (tokenizer.encode_content(text), tokenizer.encode(text, false));
+            assert_eq!(content.unwrap(), plain.unwrap(), "{file} {text:?}");
+        }
+        // A piece behind a word is what the whole text holds there.
+        let whole = tokenizer.encode("The red tent", false).unwrap();
+        let first = tokenizer.encode("The", false).unwrap();
+        let behind = tokenizer.encode_within(" red tent", true).unwrap();
+        assert_eq!([first, behind].concat(), whole, "{file}");
+    }
 }

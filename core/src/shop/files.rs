@@ -100,8 +100,8 @@ fn card(users: &[ShopUser], users_seed: u64, items: usize) -> String {
          uniform among the items the user never touches; exact expectation), from what came before \
          the first event that touches it, by somebody who knows the rules, every user's taste, and:\
          \n\n| who knows | hit_rate@1 |\n|---|---|\n{bounds}\n\
-         No model passes the first line, in the mean; a model without a modality not the line \
-         without it.\n\n\
+         No model passes the first line, in the mean. What a modality shows can be had without it \
+         only as far as many users' behaviour tells which items are alike.\n\n\
          ## The rules\n\n{RULES}",
         users = users.len(),
     )

@@ -105,7 +105,11 @@ pub enum SplitName {
 #[derive(Args, Debug)]
 pub struct EvaluateArguments {
     /// A bundle's folder, or `demo`.
-    #[arg(long, required_unless_present = "model", conflicts_with = "model")]
+    #[arg(
+        long,
+        required_unless_present_any = ["model", "baselines"],
+        conflicts_with = "model"
+    )]
     pub bundle: Option<PathBuf>,
     /// A model's folder: `config.json` and weights.
     #[arg(long)]
@@ -117,9 +121,16 @@ pub struct EvaluateArguments {
     /// Which items to predict.
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitName,
-    /// `all` items, or a number: the target among that many.
+    /// Predict the last item that the user did this to (`buy`), from what came before the first
+    /// event that touches it; competitors are items the user never touches.
+    #[arg(long)]
+    pub target_behaviour: Option<String>,
+    /// `all` items; a number: the target among that many; or a file of stored sets.
     #[arg(long, default_value = "all")]
     pub candidates: String,
+    /// Store the drawn candidates in this file, JSON lines.
+    #[arg(long)]
+    pub save_candidates: Option<PathBuf>,
     /// With a number of candidates: the exact expectation over every draw of them.
     #[arg(long)]
     pub exact: bool,
@@ -132,7 +143,8 @@ pub struct EvaluateArguments {
     /// Draws the candidates.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Also popularity and a first-order Markov chain on the same users.
+    /// Also popularity and a first-order Markov chain on the same users; alone, without a bundle or
+    /// model, only these.
     #[arg(long)]
     pub baselines: bool,
 }
@@ -156,6 +168,10 @@ pub struct TrainArguments {
 pub enum Source {
     /// The synthetic shop.
     Shop,
+    /// MovieLens as downloaded: `ratings.csv`, `movies.csv`, maybe `posters/<movieId>.jpg`.
+    Movielens,
+    /// RecBole atomic files: `.inter`, maybe `.item` and `images/`.
+    Recbole,
 }
 
 /// Arguments of `prepare`.
@@ -164,9 +180,14 @@ pub struct PrepareArguments {
     /// The data set.
     #[arg(value_enum)]
     pub source: Source,
+    /// The source's folder; not for the shop.
+    pub path: Option<PathBuf>,
     /// Folder to write.
     #[arg(long)]
     pub out: PathBuf,
+    /// Leave out users and items with fewer interactions: 5 for MovieLens, else 1.
+    #[arg(long)]
+    pub min_interactions: Option<usize>,
     /// Users of the synthetic shop.
     #[arg(long, default_value_t = 2000)]
     pub users: usize,

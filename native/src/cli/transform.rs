@@ -13,11 +13,46 @@ use tributary_core::{Error, Result};
 
 use super::arguments::{MergeArguments, PrepareArguments, QuantizeArguments, Source};
 use super::{Report, progress_bar};
-use crate::data::prepare_shop;
+use crate::data::{prepare_movielens, prepare_recbole, prepare_shop};
 use crate::files::{self, FolderSink, ModelFolder};
 
 pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
-    let Source::Shop = arguments.source;
+    let prepare = match (arguments.source, &arguments.path) {
+        (Source::Shop, None) => return prepare_the_shop(arguments),
+        (Source::Shop, Some(path)) => {
+            let expected = "none: the shop is made, not read";
+            return Err(Error::argument("prepare", "path", expected, path.display()));
+        }
+        (_, None) => {
+            return Err(Error::argument("prepare", "path", "the source's folder", "none"));
+        }
+        (Source::Movielens, Some(_)) => prepare_movielens,
+        (Source::Recbole, Some(_)) => prepare_recbole,
+    };
+    let source = arguments.path.as_deref().unwrap_or(Path::new("."));
+    let data = prepare(source, &arguments.out, arguments.min_interactions)?;
+    let json = json!({
+        "users": data.users,
+        "items": data.items,
+        "interactions": data.interactions,
+        "behaviours": data.behaviours,
+        "pictures": data.pictures,
+        "missing_pictures": data.missing_pictures,
+    });
+    let text = format!(
+        "{} users, {} items, {} interactions ({}), {} pictures in {}; {} pictures are missing\n",
+        data.users,
+        data.items,
+        data.interactions,
+        data.behaviours.join(", "),
+        data.pictures,
+        arguments.out.display(),
+        data.missing_pictures,
+    );
+    Ok(Report { json, text })
+}
+
+fn prepare_the_shop(arguments: &PrepareArguments) -> Result<Report> {
     let shop = prepare_shop(&arguments.out, arguments.users, arguments.users_seed)?;
     let json = json!({
         "users": shop.users,

@@ -14,13 +14,14 @@ const EXTENSIONS: [&str; 5] = ["inter", "csv", "tsv", "txt", "jsonl"];
 /// Names that are never the interactions of a folder.
 const NOT_DATA: [&str; 3] = [CATALOGUE_FILE, "items.tsv", "LICENSE.txt"];
 
-pub(super) fn read(path: &Path) -> Result<Dataset> {
+/// `ratings`: where a table has ratings and no behaviours, they stand for behaviours.
+pub(super) fn read(path: &Path, ratings: bool) -> Result<Dataset> {
     let path = &if path.is_dir() { data_file(path)? } else { path.to_path_buf() };
     let file = base_name(path);
     let bytes = read_bytes(path)?;
     let text = utf8(&file, &bytes)?;
     let catalogue = catalogue_beside(path)?;
-    let builder = Builder::new(&file, catalogue);
+    let builder = Builder { ratings, ..Builder::new(&file, catalogue) };
     let first = text.lines().next().unwrap_or_default();
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     match extension {
@@ -94,7 +95,8 @@ fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+/// The file's bytes, up to 4 GiB.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let io = |e| Error::io(path.display(), e);
     let found = std::fs::metadata(path).map_err(io)?.len();
     if found > MAX_FILE_BYTES {
@@ -105,7 +107,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The text without its byte order mark.
-fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
+pub(crate) fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let before = &bytes[..e.valid_up_to()];
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;

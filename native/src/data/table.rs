@@ -3,6 +3,7 @@
 use csv::StringRecord;
 use tributary_core::{Error, Result};
 
+use super::prepare::rating_behaviour;
 use super::{Builder, Dataset, Row, number};
 
 /// Column names that mean the user, the item, the behaviour, the time, compared without case.
@@ -11,6 +12,7 @@ const ITEM: &[&str] =
     &["item", "item_id", "itemid", "movieid", "product_id", "productid", "asin", "parent_asin"];
 const BEHAVIOUR: &[&str] =
     &["behaviour", "behavior", "event", "event_type", "interaction_type", "type", "action"];
+const RATING: &[&str] = &["rating", "stars", "overall"];
 const TIME: &[&str] = &["time", "timestamp", "unixreviewtime", "event_time"];
 
 /// True when this line names a user and an item column.
@@ -42,16 +44,28 @@ pub(super) fn rows(
     };
     let (user, item) = (find("user", USER)?, find("item", ITEM)?);
     let (behaviour, time) = (position(&names, BEHAVIOUR), position(&names, TIME));
+    let rating = match (builder.ratings, behaviour) {
+        (true, None) => position(&names, RATING),
+        _ => None,
+    };
     while let Some((line, record)) = table.next()? {
         let field = |column: usize| record.get(column).unwrap_or_default();
         let time = time
             .map(field)
             .map(|text| number(text).ok_or_else(|| builder.error(line, "a time as a number", text)))
             .transpose()?;
+        let rated = rating
+            .map(field)
+            .map(|text| {
+                let stars = number(text).filter(|stars| (0.0..=5.0).contains(stars));
+                stars.ok_or_else(|| builder.error(line, "a rating from 0 to 5", text))
+            })
+            .transpose()?
+            .map(rating_behaviour);
         let row = Row {
             user: field(user).trim(),
             item: field(item).trim(),
-            behaviour: behaviour.map(|column| field(column).trim()),
+            behaviour: behaviour.map(|column| field(column).trim()).or(rated),
             time,
         };
         builder.push(line, row)?;
@@ -72,6 +86,7 @@ fn position(columns: &[&str], known: &[&str]) -> Option<usize> {
 pub(super) struct Table<'a> {
     file: String,
     pub(super) header: StringRecord,
+    text: &'a [u8],
     reader: csv::Reader<&'a [u8]>,
     record: StringRecord,
 }
@@ -86,13 +101,16 @@ impl<'a> Table<'a> {
             .from_reader(text.as_bytes());
         let header = reader.headers().map_err(|e| Error::file(file, "line 1", "a header", e))?;
         let header = header.clone();
-        Ok(Self { file: file.into(), header, reader, record: StringRecord::new() })
+        let (text, record) = (text.as_bytes(), StringRecord::new());
+        Ok(Self { file: file.into(), header, text, reader, record })
     }
 
     /// The next record with its line, `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<(u64, &StringRecord)>> {
         let more = self.reader.read_record(&mut self.record);
-        let line = self.record.position().map_or(0, csv::Position::line);
+        // After CRLF the reader stands before the LF, a line too high up.
+        let pending = |at: &csv::Position| self.text.get(at.byte() as usize) == Some(&b'\n');
+        let line = self.record.position().map_or(0, |at| at.line() + u64::from(pending(at)));
         let field = || format!("line {line}");
         if !more.map_err(|e| Error::file(&self.file, field(), "a row of the table", e))? {
             return Ok(None);
