@@ -1,7 +1,7 @@
 //! What TMF learns from and is validated on: questions to users' events, each with candidates, under
 //! the protocol of [`SplitRule::LastOf`](crate::data::SplitRule::LastOf).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tributary_core::random::Random;
 use tributary_core::recommend::{Catalogue, ItemIndex};
@@ -32,18 +32,19 @@ pub(super) struct Lessons<'a> {
 
 impl<'a> Lessons<'a> {
     pub(super) fn new(dataset: &'a Dataset, config: &TmfDataConfig) -> Result<Self> {
-        let target = dataset.behaviour(&config.target_behaviour)?;
+        let target = behaviour(dataset, &config.target_behaviour)?;
         let mut asked = vec![target];
         for name in &config.asked_behaviours {
-            asked.push(dataset.behaviour(name)?);
+            asked.push(behaviour(dataset, name)?);
         }
         let users = config.users.unwrap_or(usize::MAX);
         let mut questions = Vec::new();
         for (user, sequence) in dataset.users.iter().enumerate().take(users) {
-            let touches = sequence.first_touches(dataset.training_len(sequence));
-            let mut met = HashSet::new();
-            let events = sequence.items.iter().zip(&sequence.behaviours).zip(touches);
-            for ((&item, &behaviour), history) in events {
+            let end = dataset.training_len(sequence);
+            let (mut touched, mut met) = (HashMap::new(), HashSet::new());
+            let events = sequence.items.iter().zip(&sequence.behaviours).take(end);
+            for (place, (&item, &behaviour)) in events.enumerate() {
+                let history = *touched.entry(item).or_insert(place);
                 // An item asked for twice with one behaviour would be one question twice.
                 if history > 0 && asked.contains(&behaviour) && met.insert((item, behaviour)) {
                     questions.push(Question { user, history, item, behaviour: behaviour.into() });
@@ -141,4 +142,13 @@ impl<'a> Lessons<'a> {
         let user = self.sequence(question.user).map_or("?", |user| &user.user);
         format!("user {user} after {} events", question.history)
     }
+}
+
+/// The place of a behaviour in [`Dataset::behaviours`].
+fn behaviour(dataset: &Dataset, name: &str) -> Result<u16> {
+    let place = dataset.behaviours.iter().position(|known| known == name);
+    place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| {
+        let expected = format!("behaviours of the data: {}", dataset.behaviours.join(", "));
+        Error::file("configuration", "data.asked_behaviours", expected, name)
+    })
 }
