@@ -285,6 +285,24 @@ fn an_interrupted_table_goes_on_where_it_stopped() {
     assert_refused("too large", TableWriter::open(&out, much), &["limit"]);
 }
 
+/// B2: weights that are no numbers load, and what comes of them is refused.
+#[test]
+fn an_embedding_that_is_not_finite_is_an_error() {
+    let model = with_tokenizer("clip-gelu");
+    let path = model.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The file's last value, of either tower.
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+    let encoder = Encoder::open(Cpu::new(), model.path()).unwrap();
+    let results =
+        [encoder.embed_texts(&["a cup"]), encoder.embed_pixel_values(&[0.5; 3 * 24 * 24])];
+    let errors: Vec<String> =
+        results.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
+    assert!(errors.iter().any(|error| error.contains("finite")), "{errors:?}");
+}
+
 #[test]
 fn a_quantised_encoder_gives_nearly_the_same_vectors() {
     let scratch = Folder::new("embed-q8");
