@@ -215,7 +215,7 @@ impl Dataset {
     }
 
     /// What may be trained on, one sequence per user: see [`Dataset::training_len`].
-    pub fn training<'a>(&'a self) -> Vec<&'a [ItemIndex]> {
+    pub fn training(&self) -> Vec<&[ItemIndex]> {
         self.users.iter().map(|user| &user.items[..self.training_len(user)]).collect()
     }
 
