@@ -228,6 +228,18 @@ impl Dataset {
         counts
     }
 
+    /// What decides the result of training on it: a run is resumed on the same data only.
+    pub fn hash(&self, hash: &mut sha2::Sha256) {
+        use sha2::Digest;
+        hash.update((self.catalogue.len() as u64).to_le_bytes());
+        hash.update(self.behaviours.join(","));
+        for user in &self.users {
+            hash.update((user.items.len() as u64).to_le_bytes());
+            user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
+            user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
+        }
+    }
+
     /// All interactions of all users.
     pub fn interactions(&self) -> usize {
         self.users.iter().map(|user| user.items.len()).sum()

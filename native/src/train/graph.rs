@@ -297,12 +297,6 @@ pub fn run(
 /// What decides the weights besides the trainer's own configuration.
 fn identity(config: &GraphTrainConfig, dataset: &Dataset) -> Result<Table> {
     let mut hash = Sha256::new();
-    hash.update((dataset.catalogue.len() as u64).to_le_bytes());
-    hash.update(dataset.behaviours.join(","));
-    for user in &dataset.users {
-        hash.update((user.items.len() as u64).to_le_bytes());
-        user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
-        user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
-    }
+    dataset.hash(&mut hash);
     config::identity(&config.model, &config.data, hash)
 }
