@@ -8,8 +8,10 @@ tributary() { cargo run --quiet --release -p tributary --features gpu,train -- "
 tributary prepare shop --out target/demo/shop
 tributary prepare shop --out target/demo/fresh --users-seed 2
 tributary train benchmarks/demo.toml --out target/demo/bundle
-tributary evaluate --bundle target/demo/bundle --data target/demo/shop --baselines
-tributary evaluate --bundle target/demo/bundle --data target/demo/fresh --baselines
+for users in shop fresh; do
+  tributary evaluate --bundle target/demo/bundle --data "target/demo/$users" \
+    --target-behaviour buy --candidates 11 --baselines
+done
 for file in bundle.json config.json model.safetensors catalogue.jsonl; do
   cp "target/demo/bundle/$file" native/demo/
 done

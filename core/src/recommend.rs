@@ -72,6 +72,26 @@ pub struct Question<'a> {
     pub candidates: Option<&'a [ItemIndex]>,
 }
 
+impl Question<'_> {
+    /// The answer of somebody who scored all items: `row` (num_items).
+    ///
+    /// # Errors
+    /// A candidate that is not an item.
+    fn answer(&self, row: &[f32]) -> Result<Scores> {
+        let score = |&item: &ItemIndex| {
+            row.get(item as usize).copied().ok_or_else(|| {
+                let expected = format!("items below {}", row.len());
+                Error::argument("answer_batch", "candidates", expected, item)
+            })
+        };
+        let scores = match self.candidates {
+            Some(candidates) => candidates.iter().map(score).collect::<Result<_>>()?,
+            None => row.to_vec(),
+        };
+        Ok(Scores { scores, valid: true })
+    }
+}
+
 /// What a scorer says to a [`Question`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
@@ -109,20 +129,7 @@ pub trait Scorer {
         let histories: Vec<_> = questions.iter().map(|question| question.items).collect();
         let rows = self.score_batch(&histories).await?;
         let rows = rows.chunks_exact(self.num_items().max(1));
-        let answer = |(question, row): (&Question<'_>, &[f32])| {
-            let score = |&item: &ItemIndex| {
-                row.get(item as usize).copied().ok_or_else(|| {
-                    let expected = format!("items below {}", row.len());
-                    Error::argument("answer_batch", "candidates", expected, item)
-                })
-            };
-            let scores = match question.candidates {
-                Some(candidates) => candidates.iter().map(score).collect::<Result<_>>()?,
-                None => row.to_vec(),
-            };
-            Ok(Scores { scores, valid: true })
-        };
-        questions.iter().zip(rows).map(answer).collect()
+        questions.iter().zip(rows).map(|(question, row)| question.answer(row)).collect()
     }
 }
 

@@ -16,16 +16,26 @@ use tributary_core::weights::{Checkpoint, ConfigReader, Weights};
 use tributary_core::{Error, Result};
 
 use crate::data::CATALOGUE_FILE;
+use crate::tmf::{
+    FUSION_CONFIG, FUSION_WEIGHTS, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF, TMF_CONFIG,
+};
 
 /// File name of a graph encoder's tables.
 pub const GRAPH_TABLE: &str = "graph.safetensors";
 
 /// Component, file, whether it may be missing: what a model's folder holds.
-const MODEL_FILES: [(&str, &str, bool); 4] = [
+const MODEL_FILES: [(&str, &str, bool); 11] = [
     ("config", "config.json", false),
     ("model", "model.safetensors", false),
     ("catalogue", CATALOGUE_FILE, true),
     ("graph", GRAPH_TABLE, true),
+    ("tokenizer", "tokenizer.json", true),
+    ("tmf", TMF_CONFIG, true),
+    ("template", TEMPLATE, true),
+    ("fusion_config", FUSION_CONFIG, true),
+    ("fusion", FUSION_WEIGHTS, true),
+    ("image", IMAGE_TABLE, true),
+    ("text", TEXT_TABLE, true),
 ];
 
 /// Recommenders that are a graph encoder, by the `model_type` of their `config.json`.
@@ -63,9 +73,8 @@ impl Bundle {
         Self::assemble(&manifest, |file| read_file(folder, &file.name, Some(file.bytes)))
     }
 
-    /// The folder of a SASRec, MBHT or LightGCN that is no bundle yet: `config.json`,
-    /// `model.safetensors` and, if there are, `catalogue.jsonl` and `graph.safetensors`. There is
-    /// nothing to verify against; the manifest is what it would be.
+    /// The folder of a recommender that is no bundle yet: `config.json`, `model.safetensors` and
+    /// whatever else of its parts there is. There is nothing to verify against; the manifest is what it would be.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -85,7 +94,9 @@ impl Bundle {
             .str("model_type")
             .ok()
             .and_then(|kind| GRAPH_RECOMMENDERS.iter().find(|known| **known == kind));
-        if let Some(kind) = kind {
+        if bundle.has("tmf") {
+            bundle.manifest.recommender = TMF.into();
+        } else if let Some(kind) = kind {
             bundle.manifest.recommender = (*kind).into();
         }
         Ok(bundle)
@@ -128,7 +139,7 @@ impl Bundle {
         GraphRecommender::new(backend.clone(), model, catalogue)
     }
 
-    fn unsupported(&self, supported: &str) -> Error {
+    pub(crate) fn unsupported(&self, supported: &str) -> Error {
         Error::Unsupported {
             file: BUNDLE_FILE.into(),
             field: "recommender".into(),
@@ -218,12 +229,17 @@ impl Bundle {
         }
     }
 
+    /// Whether it has a component of this name.
+    pub fn has(&self, component: &str) -> bool {
+        self.manifest.components.iter().any(|known| known.name == component)
+    }
+
     /// The catalogue, if the bundle has one.
     ///
     /// # Errors
     /// A catalogue file that is not one.
     pub fn catalogue(&self) -> Result<Option<Catalogue>> {
-        if !self.manifest.components.iter().any(|component| component.name == "catalogue") {
+        if !self.has("catalogue") {
             return Ok(None);
         }
         let (name, bytes) = self.single("catalogue")?;

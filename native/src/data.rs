@@ -20,7 +20,6 @@ mod lists;
 mod prepare;
 mod shop;
 mod table;
-mod target;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -28,7 +27,6 @@ use std::path::Path;
 pub(crate) use detect::{read_bytes, utf8};
 pub use prepare::{Prepared, prepare_movielens, prepare_recbole};
 pub use shop::{PreparedShop, prepare_shop};
-pub use target::TargetCase;
 
 use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, first_occurrences};
 use tributary_core::{Error, Result};
@@ -217,7 +215,7 @@ impl Dataset {
     }
 
     /// What may be trained on, one sequence per user: see [`Dataset::training_len`].
-    pub fn training<'a>(&'a self) -> Vec<&'a [ItemIndex]> {
+    pub fn training(&self) -> Vec<&[ItemIndex]> {
         self.users.iter().map(|user| &user.items[..self.training_len(user)]).collect()
     }
 
@@ -228,6 +226,18 @@ impl Dataset {
             counts[item as usize] += 1;
         }
         counts
+    }
+
+    /// What decides the result of training on it: a run is resumed on the same data only.
+    pub fn hash(&self, hash: &mut sha2::Sha256) {
+        use sha2::Digest;
+        hash.update((self.catalogue.len() as u64).to_le_bytes());
+        hash.update(self.behaviours.join(","));
+        for user in &self.users {
+            hash.update((user.items.len() as u64).to_le_bytes());
+            user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
+            user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
+        }
     }
 
     /// All interactions of all users.

@@ -26,5 +26,6 @@ pub mod files;
 pub mod language;
 pub mod recommender;
 pub mod shop_pictures;
+pub mod tmf;
 #[cfg(feature = "train")]
 pub mod train;

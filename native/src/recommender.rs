@@ -1,38 +1,103 @@
-//! A recommender on whichever backend was chosen.
+//! A recommender of any kind on whichever backend was chosen.
 
 use std::path::Path;
 
 use tributary_core::Result;
+use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::Gpu;
+use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{
-    Catalogue, GraphRecommender, Recommendations, Recommender, Request, SequenceRecommender,
+    Catalogue, GraphRecommender, ItemIndex, Question, Recommendations, Recommender, Request,
+    Scorer, Scores, SequenceRecommender, TmfRecommender,
 };
 
 use crate::bundle::{Bundle, demo};
 use crate::device::{AnyBackend, Device};
+use crate::tmf::TMF;
 #[cfg(feature = "train")]
 use crate::train::Burn;
 
+/// A recommender of any kind on one backend.
+pub enum Kind<B: Backend> {
+    /// SASRec.
+    Sequence(Box<SequenceRecommender<B>>),
+    /// A graph encoder.
+    Graph(Box<GraphRecommender<B>>),
+    /// Triple Modality Fusion.
+    Tmf(Box<TmfRecommender<B>>),
+}
+
+/// Evaluates `$body` with `$r` bound to the recommender inside a [`Kind`].
+macro_rules! with_kind {
+    ($kind:expr, $r:ident => $body:expr) => {
+        match $kind {
+            Kind::Sequence($r) => $body,
+            Kind::Graph($r) => $body,
+            Kind::Tmf($r) => $body,
+        }
+    };
+}
+
+impl<B: Backend> Kind<B> {
+    fn load(bundle: &Bundle, backend: &B) -> Result<Self> {
+        if bundle.is_graph() {
+            return bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)));
+        }
+        if bundle.manifest.recommender == TMF {
+            return bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)));
+        }
+        bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
+    }
+}
+
+impl<B: Backend> Recommender for Kind<B> {
+    fn name(&self) -> &str {
+        with_kind!(self, recommender => recommender.name())
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        with_kind!(self, recommender => recommender.catalogue())
+    }
+
+    async fn recommend(&self, request: &Request) -> Result<Recommendations> {
+        with_kind!(self, recommender => recommender.recommend(request).await)
+    }
+}
+
+impl<B: Backend> Scorer for Kind<B> {
+    fn num_items(&self) -> usize {
+        with_kind!(self, scorer => scorer.num_items())
+    }
+
+    fn seen_items(&self) -> SeenItems {
+        with_kind!(self, scorer => scorer.seen_items())
+    }
+
+    fn repeated_items(&self) -> RepeatedItems {
+        with_kind!(self, scorer => scorer.repeated_items())
+    }
+
+    async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
+        with_kind!(self, scorer => scorer.score_batch(histories).await)
+    }
+
+    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
+        with_kind!(self, scorer => scorer.answer_batch(questions).await)
+    }
+}
+
 /// A loaded recommender; the choice of its kind and of the backend is made here, once.
 pub enum AnyRecommender {
-    /// SASRec on the CPU.
-    Cpu(SequenceRecommender<Cpu>),
-    /// SASRec on the GPU.
+    /// On the CPU.
+    Cpu(Kind<Cpu>),
+    /// On the GPU.
     #[cfg(feature = "gpu")]
-    Gpu(SequenceRecommender<Gpu>),
-    /// SASRec on the training backend.
+    Gpu(Kind<Gpu>),
+    /// On the training backend.
     #[cfg(feature = "train")]
-    Burn(SequenceRecommender<Burn>),
-    /// A graph encoder on the CPU.
-    GraphCpu(GraphRecommender<Cpu>),
-    /// A graph encoder on the GPU.
-    #[cfg(feature = "gpu")]
-    GraphGpu(GraphRecommender<Gpu>),
-    /// A graph encoder on the training backend.
-    #[cfg(feature = "train")]
-    GraphBurn(GraphRecommender<Burn>),
+    Burn(Kind<Burn>),
 }
 
 /// Evaluates `$body` with `$r` bound to the recommender inside an [`AnyRecommender`].
@@ -45,11 +110,6 @@ macro_rules! with_recommender {
             $crate::recommender::AnyRecommender::Gpu($r) => $body,
             #[cfg(feature = "train")]
             $crate::recommender::AnyRecommender::Burn($r) => $body,
-            $crate::recommender::AnyRecommender::GraphCpu($r) => $body,
-            #[cfg(feature = "gpu")]
-            $crate::recommender::AnyRecommender::GraphGpu($r) => $body,
-            #[cfg(feature = "train")]
-            $crate::recommender::AnyRecommender::GraphBurn($r) => $body,
         }
     };
 }
@@ -69,21 +129,12 @@ impl AnyRecommender {
     /// # Errors
     /// As for [`AnyRecommender::open`].
     pub fn load(bundle: &Bundle, device: Device) -> Result<Self> {
-        if bundle.is_graph() {
-            return Ok(match device.open()? {
-                AnyBackend::Cpu(b) => Self::GraphCpu(bundle.graph_recommender(&b)?),
-                #[cfg(feature = "gpu")]
-                AnyBackend::Gpu(b) => Self::GraphGpu(bundle.graph_recommender(&b)?),
-                #[cfg(feature = "train")]
-                AnyBackend::Burn(b) => Self::GraphBurn(bundle.graph_recommender(&b)?),
-            });
-        }
         Ok(match device.open()? {
-            AnyBackend::Cpu(b) => Self::Cpu(bundle.sequence_recommender(&b)?),
+            AnyBackend::Cpu(b) => Self::Cpu(Kind::load(bundle, &b)?),
             #[cfg(feature = "gpu")]
-            AnyBackend::Gpu(b) => Self::Gpu(bundle.sequence_recommender(&b)?),
+            AnyBackend::Gpu(b) => Self::Gpu(Kind::load(bundle, &b)?),
             #[cfg(feature = "train")]
-            AnyBackend::Burn(b) => Self::Burn(bundle.sequence_recommender(&b)?),
+            AnyBackend::Burn(b) => Self::Burn(Kind::load(bundle, &b)?),
         })
     }
 

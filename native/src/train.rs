@@ -12,6 +12,7 @@ mod progress;
 mod random;
 mod sasrec;
 mod schedule;
+mod tmf;
 mod trainer;
 
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
@@ -25,5 +26,9 @@ pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
 pub use sasrec::{DataConfig, ModelConfig, ModelKind, TrainConfig, run};
 pub use schedule::{Decay, Schedule};
+pub use tmf::{
+    AdapterOptions, CurriculumConfig, FusionOptions, LanguageOptions, TablesConfig, TmfDataConfig,
+    TmfKind, TmfModelConfig, TmfTrainConfig,
+};
 pub use toml::Table;
 pub use trainer::{FitOptions, Losses, Objective, Stopped, TrainReport, WEIGHTS, fit};

@@ -202,4 +202,5 @@ fn the_real_movielens_has_the_known_size() {
     assert_eq!(title("1"), "Toy Story (1995)");
     assert_eq!(title("29"), "The City of Lost Children (1995)");
     assert_eq!(title("47"), "Seven (1995)");
+    assert_eq!(title("57274"), "[REC] (2007)");
 }

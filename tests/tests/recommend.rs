@@ -338,3 +338,27 @@ fn a_catalogue_of_another_size_does_not_fit() {
     let error = SequenceRecommender::load(&weights, config(5), Some(catalogue(4))).unwrap_err();
     assert!(error.to_string().contains("5 items"), "{error}");
 }
+
+#[test]
+fn a_catalogue_holds_descriptions_and_pictures_within_limits() {
+    let line = r#"{"id":"a","title":"A","description":"It is so.","image":"a b.png"}"#;
+    let catalogue = Catalogue::from_jsonl("c.jsonl", line.as_bytes()).unwrap();
+    let item = &catalogue.items()[0];
+    assert_eq!(item.description.as_deref(), Some("It is so."));
+    assert_eq!(item.image.as_deref(), Some("a b.png"));
+    assert_eq!(catalogue.to_jsonl().unwrap().trim(), line);
+    let long = |field: &str, n: usize| format!(r#"{{"id":"a","{field}":"{}"}}"#, "x".repeat(n));
+    for (line, says) in [
+        (long("title", 4097), "bytes of `title`"),
+        (long("description", (64 << 10) + 1), "bytes of `description`"),
+        (long("image", 300), "`image`"),
+        (r#"{"id":"a","image":"../a.png"}"#.into(), "`image`"),
+        (r#"{"id":"a","image":"/etc/a.png"}"#.into(), "`image`"),
+        (r#"{"id":"a","image":"..\\a.png"}"#.into(), "`image`"),
+        (r#"{"id":"a","image":""}"#.into(), "`image`"),
+        (r#"{"id":"a","image":"https://a/b.png"}"#.into(), "`image`"),
+    ] {
+        let error = Catalogue::from_jsonl("c.jsonl", line.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("line 1"), "{error}");
+    }
+}

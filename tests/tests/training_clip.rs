@@ -91,9 +91,9 @@ fn a_trained_clip_finds_held_out_pictures_by_their_texts() {
     let shop = Shop::new("clip-train");
     let report = shop.train("out", false, None).unwrap();
     assert_eq!(report.fit.stopped, Stopped::Finished);
-    assert_eq!((report.examples, report.left_out, report.retrieval.items), (32, 2, 8));
+    let retrieval = &report.retrieval["title and description"];
+    assert_eq!((report.items, report.left_out, retrieval.items), (32, 2, 8));
     // Of 8 pictures, 5 at random would hold the right one 62 times in 100.
-    let retrieval = &report.retrieval;
     assert!(retrieval.text_to_image_recall_5 > 0.8, "{retrieval:?}");
     assert!(retrieval.image_to_text_recall_1 >= 0.25, "{retrieval:?}, chance is 0.125");
     assert!(report.parameters > 20_000 && report.parameters < 60_000, "{}", report.parameters);
@@ -157,6 +157,9 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     config.data.held_out = 0.2;
     config.model.vision.num_attention_heads = 5;
     assert_refused("heads", run(&config, &options, &mut |_| {}), &["num_attention_heads"]);
+    config.model.vision.num_attention_heads = 2;
+    config.data.caption = Some("nothing has this".into());
+    assert_refused("caption", run(&config, &options, &mut |_| {}), &["two to hold out"]);
     config.data.path = Path::new("nowhere").into();
     assert_refused("path", run(&config, &options, &mut |_| {}), &["catalogue.jsonl"]);
 }

@@ -90,6 +90,42 @@ fn a_trained_folder_scores_the_same_on_the_cpu_backend() {
     assert!(nmse(&cpu, &truth) < 1e-10, "nmse {:.1e}", nmse(&cpu, &truth));
 }
 
+/// Everybody buys five items of a circle of six, one after the other, and views whatever there is
+/// between two purchases: only what was bought tells what will be.
+#[test]
+fn a_target_behaviour_is_what_training_and_validation_are_about() {
+    let folder = Walk::new("sasrec-behaviour");
+    let mut rows = "user,item,behaviour\n".to_string();
+    for user in 0..120_usize {
+        // Users of one start differ in length, so that every place is trained.
+        for look in 0..user / 6 % 10 {
+            rows += &format!("{user},first{look},view\n");
+        }
+        for round in 0..5 {
+            let bought = (user + round) % 6;
+            rows += &format!("{user},circle{bought},view\n{user},circle{bought},buy\n");
+            rows += &format!("{user},look{},view\n", (user * 7 + round * 5) % 19);
+        }
+    }
+    folder.0.write("events.csv", rows);
+    let text = "[model]\nkind = 'sasrec'\nhidden_size = 32\nnum_hidden_layers = 1\n\
+                hidden_dropout_prob = 0.1\nattention_probs_dropout_prob = 0.1\n\
+                [data]\npath = 'events.csv'\ntarget_behaviour = 'BEHAVIOUR'\n\
+                validation_candidates = 11\n\
+                [training]\nbatch_size = 16\nepochs = 60\npatience = 0\nmetric = 'hit_rate@1'\n\
+                [optimizer]\nlearning_rate = 0.004\n";
+    let train = |behaviour: &str| {
+        let config = folder.0.write("buy.toml", text.replace("BEHAVIOUR", behaviour));
+        let out = folder.0.path().join("out");
+        let options = FitOptions { out, resume: false, max_steps: None };
+        run(&TrainConfig::read(&config)?, &options, &mut |_| {})
+    };
+    let best = train("buy").expect("a run").best.expect("a validation per epoch");
+    assert!(best.metric > 0.9, "hit_rate@1 {} among 11", best.metric);
+    let error = train("rent").expect_err("no such behaviour").to_string();
+    assert!(error.contains("view, buy"), "{error}");
+}
+
 #[test]
 fn a_resumed_sasrec_ends_with_the_same_weights_bit_for_bit() {
     let folder = Walk::new("sasrec-resume");

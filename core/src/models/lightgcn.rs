@@ -130,7 +130,7 @@ impl InteractionGraph {
 }
 
 /// LightGCN over items and behaviours.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LightGcn<B: Backend> {
     config: LightGcnConfig,
     item_embedding: B::Matrix,      // (num_items, hidden_size)

@@ -51,7 +51,7 @@ fn unique_items(slots: &[Slot]) -> Vec<u32> {
 }
 
 /// MBHT.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mbht<B: Backend> {
     config: MbhtConfig,
     item_embedding: B::Matrix,      // (num_items, hidden_size)
@@ -232,7 +232,7 @@ impl<B: Backend> Mbht<B> {
 
 /// One layer: attention at several scales, fused over positions; then a feed-forward part. Each is
 /// normalised after its residual.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Layer<B: Backend> {
     low_rank: Projections<B>,           // low_rank_attention
     key_projection: Linear<B>,          // over positions (low_rank, max_seq_len)
@@ -319,7 +319,7 @@ impl<B: Backend> Layer<B> {
 }
 
 /// Queries, keys and values of one attention.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Projections<B: Backend> {
     query: Linear<B>, // (hidden_size, hidden_size)
     key: Linear<B>,   // (hidden_size, hidden_size)

@@ -9,14 +9,6 @@ use crate::error::{Error, Result};
 /// Bytes of one template file at most.
 pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
 
-/// The wordings that come with the library; the first is the one to serve by.
-const DEFAULTS: [(&str, &str); 4] = [
-    ("sentence.toml", include_str!("sentence.toml")),
-    ("lines.toml", include_str!("lines.toml")),
-    ("task.toml", include_str!("task.toml")),
-    ("story.toml", include_str!("story.toml")),
-];
-
 /// One wording of the prompt, in the order of the prompt: what is stable comes first, so that a new
 /// event changes the end only. `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +83,15 @@ const BEHAVIOUR: [&str; 2] = ["behaviour", "behaviour_token"];
 const ITEM: [&str; 2] = ["title", "item_token"];
 
 impl Template {
+    /// The files of the wordings that come with the library, by name; the first is the one to serve
+    /// by.
+    pub const SOURCES: [(&str, &str); 4] = [
+        ("sentence.toml", include_str!("sentence.toml")),
+        ("lines.toml", include_str!("lines.toml")),
+        ("task.toml", include_str!("task.toml")),
+        ("story.toml", include_str!("story.toml")),
+    ];
+
     /// Reads a template; `file` names it in errors.
     ///
     /// # Errors
@@ -139,7 +140,7 @@ impl Template {
     /// # Errors
     /// None; the files are tested.
     pub fn defaults() -> Result<Vec<Self>> {
-        DEFAULTS.into_iter().map(|(file, text)| Self::parse(file, text)).collect()
+        Self::SOURCES.into_iter().map(|(file, text)| Self::parse(file, text)).collect()
     }
 }
 

@@ -23,6 +23,11 @@ impl EmbeddingTable {
         Self { width, values: Vec::new(), present: Vec::new() }
     }
 
+    /// The table of a modality that nobody has embedded: rows of no values, none present.
+    pub fn absent(items: usize) -> Self {
+        Self { width: 0, values: Vec::new(), present: vec![false; items] }
+    }
+
     /// Reads `item_embedding.weight` (items, width) and `present` U8 (items); without `present`
     /// every row is.
     ///

@@ -7,7 +7,7 @@ use super::catalogue::{Catalogue, ItemIndex};
 use super::ranking::{self, Ranked};
 use super::request::{Interaction, RankedItem, Recommendations, Request, Timings, Usage};
 use super::sequence::{Clock, system_clock};
-use super::{Recommender, Scorer, select};
+use super::{Question, Recommender, Scorer, Scores, select};
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
 use crate::models::lightgcn::{Event, LightGcn, LightGcnConfig};
@@ -272,6 +272,7 @@ impl<B: Backend> Scorer for GraphRecommender<B> {
         self.catalogue.len()
     }
 
+    /// Every event counts as the model's own target behaviour: nobody says otherwise.
     async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
         let asked = self.behaviour(None)?;
         let event = |&item: &ItemIndex| (item, asked);
@@ -279,5 +280,24 @@ impl<B: Backend> Scorer for GraphRecommender<B> {
             histories.iter().map(|history| history.iter().map(event).collect()).collect();
         let asked: Vec<_> = events.iter().map(|events| (&events[..], asked)).collect();
         self.score_events(&asked).await
+    }
+
+    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
+        let mut histories = Vec::with_capacity(questions.len());
+        for question in questions {
+            let asked = self.behaviour(question.target_behaviour)?;
+            let mut behaviours = question.behaviours.iter();
+            let event = |&item: &ItemIndex| -> Result<Event> {
+                let behaviour = behaviours.next().map(|name| self.behaviour(Some(name)));
+                Ok((item, behaviour.transpose()?.unwrap_or(asked)))
+            };
+            let events = question.items.iter().map(event).collect::<Result<Vec<_>>>()?;
+            histories.push((events, asked));
+        }
+        let slices: Vec<_> =
+            histories.iter().map(|(events, asked)| (&events[..], *asked)).collect();
+        let rows = self.score_events(&slices).await?;
+        let rows = rows.chunks_exact(self.num_items().max(1));
+        questions.iter().zip(rows).map(|(question, row)| question.answer(row)).collect()
     }
 }

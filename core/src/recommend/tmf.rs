@@ -8,6 +8,7 @@
 
 mod answer;
 mod config;
+mod scorer;
 mod soft;
 
 use std::collections::HashSet;
@@ -373,6 +374,31 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         Ok(Read { session, trie })
     }
 
+    /// The candidates, best first.
+    async fn rank(
+        &self,
+        asked: &Asked,
+        watch: &mut Stopwatch,
+        timings: &mut Timings,
+        usage: &mut Usage,
+    ) -> Result<Vec<Ranked>> {
+        if asked.candidates.is_empty() || asked.history.is_empty() {
+            return self.prior(&asked.candidates, asked.candidates.len());
+        }
+        let (candidates, rest) = self.retrieve(asked).await?;
+        timings.retrieve_ms = watch.lap();
+        let Read { session, trie } = self.read(asked, &candidates, watch, timings, usage)?;
+        let scores = session.score_names(&trie, self.config.likelihood).await?;
+        self.give_back(session);
+        timings.score_ms = watch.lap();
+        let scored: Vec<Ranked> = candidates.into_iter().zip(scores).collect();
+        let mut ranked = ranking::top(&self.catalogue, &scored, scored.len())?;
+        // What the model did not read comes after what it did.
+        let last = ranked.last().map_or(0.0, |(_, score)| *score);
+        ranked.extend((1..).zip(rest).map(|(place, item)| (item, last - place as f32)));
+        Ok(ranked)
+    }
+
     fn give_back(&self, session: Session<B>) {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
@@ -404,26 +430,11 @@ impl<B: Backend, R: Scorer> Recommender for TmfRecommender<B, R> {
         let asked = self.resolve(request)?;
         let mut usage = asked.usage;
         timings.prepare_ms = watch.lap();
-        let ranked: Vec<Ranked> = if asked.candidates.is_empty() || request.k == 0 {
-            Vec::new()
-        } else if asked.history.is_empty() {
-            self.prior(&asked.candidates, request.k)?
-        } else {
-            let (candidates, rest) = self.retrieve(&asked).await?;
-            timings.retrieve_ms = watch.lap();
-            let Read { session, trie } =
-                self.read(&asked, &candidates, &mut watch, &mut timings, &mut usage)?;
-            let scores = session.score_names(&trie, self.config.likelihood).await?;
-            self.give_back(session);
-            timings.score_ms = watch.lap();
-            let scored: Vec<Ranked> = candidates.into_iter().zip(scores).collect();
-            let mut ranked = ranking::top(&self.catalogue, &scored, scored.len())?;
-            // What the model did not read comes after what it did.
-            let last = ranked.last().map_or(0.0, |(_, score)| *score);
-            ranked.extend((1..).zip(rest).map(|(place, item)| (item, last - place as f32)));
-            ranked.truncate(request.k);
-            ranked
+        let mut ranked = match request.k {
+            0 => Vec::new(),
+            _ => self.rank(&asked, &mut watch, &mut timings, &mut usage).await?,
         };
+        ranked.truncate(request.k);
         let items = ranked
             .into_iter()
             .zip(1..)

@@ -6,6 +6,7 @@
 //! (`fan_in_fan_out`) layers, and initialisations that change the base weights (PiSSA, OLoRA...).
 
 mod config;
+mod fresh;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,13 +71,12 @@ impl Adapter {
             let alpha = alphas.get(i).copied().flatten().unwrap_or(config.lora_alpha);
             let base_shape = base_shape(tensors, base, module, &targeted)?;
             check_pair(tensors, module, pair, base_shape, r)?;
-            let divisor = if config.use_rslora { (r as f64).sqrt() } else { r as f64 };
             let values = |part: &str| tensors.values(&format!("{PREFIX}{module}.{part}.weight"));
             let lora = LoraData {
                 r,
                 a: values("lora_A")?,
                 b: values("lora_B")?,
-                scale: (alpha / divisor) as f32,
+                scale: config.scale(alpha, r),
             };
             loaded.insert((*module).to_owned(), lora);
         }

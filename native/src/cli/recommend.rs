@@ -50,14 +50,14 @@ pub(super) fn to_json(answer: &Recommendations) -> Result<serde_json::Value> {
 
 /// One line per item with what a person calls it, then what it took.
 pub(super) fn table(answer: &Recommendations, catalogue: &Catalogue) -> String {
-    let mut text = format!("{:>4}  {:>8}  {:<10}  item\n", "rank", "score", "id");
+    let mut text = format!("{:>4}  {:>8}  {:<16}  item\n", "rank", "score", "id");
     for item in &answer.items {
         let title = catalogue
             .index_of(&item.id)
             .and_then(|index| catalogue.get(index))
             .map_or(String::new(), describe);
         text +=
-            &format!("{:>4}  {:>8.3}  {:<10}  {title}\n", item.rank, item.score, item.id.as_str());
+            &format!("{:>4}  {:>8.3}  {:<16}  {title}\n", item.rank, item.score, item.id.as_str());
     }
     if answer.items.is_empty() {
         text += "      nothing is left to recommend\n";

@@ -53,33 +53,34 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
 
 fn clip(config: &ClipTrainConfig, options: &FitOptions) -> Result<Report> {
     let report = train::clip::run(config, options, &mut train::bar(false))?;
-    let ClipReport { fit, retrieval, parameters, examples, left_out } = &report;
+    let ClipReport { fit, retrieval, parameters, items, left_out } = &report;
     let json = json!({
         "steps": fit.steps,
         "total_steps": fit.total_steps,
         "best": fit.best.map(|best| json!({"step": best.step, "validation": best.metric})),
         "loss": fit.loss,
         "parameters": parameters,
-        "examples": examples,
+        "items": items,
         "left_out": left_out,
         "retrieval": retrieval,
         "weights": fit.weights.display().to_string(),
     });
-    let text = format!(
-        "{} of {} steps on {examples} items ({left_out} left out), {parameters} parameters\n\
-         zero-shot among {} held-out items   recall@1   recall@5\n\
-         text -> picture                      {:>8.4}   {:>8.4}\n\
-         picture -> text                      {:>8.4}   {:>8.4}\n\
-         {} is an encoder now, with curve.svg beside it\n",
-        fit.steps,
-        fit.total_steps,
-        retrieval.items,
-        retrieval.text_to_image_recall_1,
-        retrieval.text_to_image_recall_5,
-        retrieval.image_to_text_recall_1,
-        retrieval.image_to_text_recall_5,
-        options.out.display()
+    let mut text = format!(
+        "{} of {} steps on {items} items ({left_out} left out), {parameters} parameters\n",
+        fit.steps, fit.total_steps,
     );
+    for (kind, found) in retrieval {
+        text += &format!(
+            "zero-shot among {} held-out items by {kind}, recall@1 and recall@5:\n\
+             text -> picture {:>8.4} {:>8.4}\npicture -> text {:>8.4} {:>8.4}\n",
+            found.items,
+            found.text_to_image_recall_1,
+            found.text_to_image_recall_5,
+            found.image_to_text_recall_1,
+            found.image_to_text_recall_5,
+        );
+    }
+    text += &format!("{} is an encoder now, with curve.svg beside it\n", options.out.display());
     Ok(Report { json, text })
 }
 

@@ -140,7 +140,7 @@ fn film(id: &str, title: &str, genres: &str) -> CatalogueItem {
 }
 
 /// MovieLens's `Lost Children, The (Enfants perdus) (1995)` as `The Lost Children (1995)`, and the
-/// year: text in brackets goes, a trailing article comes to the front.
+/// year: text in round brackets goes, a trailing article comes to the front.
 fn clean_title(title: &str) -> (String, Option<String>) {
     let title = title.trim();
     let year = title.strip_suffix(')').and_then(|title| title.rsplit_once('('));
@@ -150,12 +150,14 @@ fn clean_title(title: &str) -> (String, Option<String>) {
     let mut plain = String::with_capacity(rest.len());
     for letter in rest.chars() {
         match letter {
-            '(' | '[' => depth += 1,
-            ')' | ']' if depth > 0 => depth -= 1,
+            '(' => depth += 1,
+            ')' if depth > 0 => depth -= 1,
             _ if depth == 0 => plain.push(letter),
             _ => {}
         }
     }
+    // `(Untitled)` is nothing but brackets.
+    let plain = if plain.trim().is_empty() { rest } else { &plain };
     let mut plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     for article in ["The", "An", "A"] {
         if let Some(rest) = plain.strip_suffix(&format!(", {article}")) {

@@ -5,6 +5,7 @@
 mod config;
 mod data;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -60,12 +61,12 @@ impl Retrieval {
 pub struct ClipReport {
     /// Of the trainer.
     pub fit: TrainReport,
-    /// Of the best weights, zero-shot.
-    pub retrieval: Retrieval,
+    /// Of the best weights, zero-shot, by kind of text.
+    pub retrieval: BTreeMap<String, Retrieval>,
     /// Values of all weights.
     pub parameters: usize,
     /// Items trained on.
-    pub examples: usize,
+    pub items: usize,
     /// Items without a picture, with a bad one or without a text, which are left out.
     pub left_out: usize,
 }
@@ -102,9 +103,13 @@ pub fn run(
     let folder = crate::files::open_model(&options.out)?;
     let cpu = tributary_core::backend::cpu::Cpu::new();
     let best = Clip::load(&Weights::new(&cpu, &folder.checkpoint), clip_config)?;
-    let retrieval = retrieval(&cpu, &best, &objective.pairs)?;
-    let Pairs { train, left_out, .. } = &objective.pairs;
-    Ok(ClipReport { fit, retrieval, parameters, examples: train.len(), left_out: *left_out })
+    let Pairs { kinds, train, left_out, .. } = &objective.pairs;
+    let retrieval = kinds
+        .iter()
+        .enumerate()
+        .map(|(kind, name)| Ok((name.clone(), retrieval(&cpu, &best, &objective.pairs, kind)?)));
+    let (retrieval, items) = (retrieval.collect::<Result<_>>()?, train.len());
+    Ok(ClipReport { fit, retrieval, parameters, items, left_out: *left_out })
 }
 
 /// What decides the weights besides the trainer's own configuration.
@@ -130,25 +135,24 @@ struct ClipObjective {
 
 impl Objective for ClipObjective {
     fn examples(&self) -> usize {
-        self.pairs.train.len()
+        self.pairs.examples()
     }
 
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
-        let items: Vec<usize> = examples.iter().map(|&i| self.pairs.train[i as usize]).collect();
-        let (pixels, texts) = self.pairs.batch(&items);
+        let (pixels, texts) = self.pairs.batch(examples.iter().map(|&i| self.pairs.example(i)));
         let images = b.l2_normalize(&self.clip.image_embeds(b, &pixels, None)?, MIN_LENGTH)?;
         let texts = b.l2_normalize(&self.clip.text_embeds(b, &texts, None)?, MIN_LENGTH)?;
         let scale = b.vector_value(self.clip.logit_scale()).clamp_max(MAX_LOGIT_SCALE).exp();
         let logits = b.similarity(&images, &texts)? * scale;
-        let own: Vec<u32> = (0..items.len() as u32).collect();
+        let own: Vec<u32> = (0..examples.len() as u32).collect();
         let of_images = b.cross_entropy(&logits, &own)?;
         let of_texts = b.cross_entropy(&b.transpose(&logits, 1)?, &own)?;
         let rows = (of_images + of_texts) * 0.5;
-        Ok(Losses { rows, segments: Segments::new(&vec![1; items.len()])? })
+        Ok(Losses { rows, segments: Segments::new(&vec![1; examples.len()])? })
     }
 
     fn example_name(&self, example: u32) -> String {
-        let item = self.pairs.train.get(example as usize).and_then(|&i| self.pairs.ids.get(i));
+        let item = self.pairs.ids.get(self.pairs.example(example).0);
         format!("item {}", item.map_or("?", String::as_str))
     }
 
@@ -157,7 +161,7 @@ impl Objective for ClipObjective {
     }
 
     fn validate(&self, b: &Burn) -> Result<Option<f64>> {
-        Ok(Some(retrieval(b, &self.clip, &self.pairs)?.recall(self.k)))
+        Ok(Some(retrieval(b, &self.clip, &self.pairs, 0)?.recall(self.k)))
     }
 
     fn describe(&self, folder: &Path) -> Result<()> {
@@ -172,11 +176,11 @@ impl Objective for ClipObjective {
     }
 }
 
-/// Ranks every held-out picture for every held-out text, and the other way round.
-fn retrieval<B: Backend>(b: &B, clip: &Clip<B>, pairs: &Pairs) -> Result<Retrieval> {
+/// Ranks every held-out picture for every held-out text of a kind, and the other way round.
+fn retrieval<B: Backend>(b: &B, clip: &Clip<B>, pairs: &Pairs, kind: usize) -> Result<Retrieval> {
     let (mut images, mut texts) = (Vec::new(), Vec::new());
     for batch in pairs.held_out.chunks(BATCH) {
-        let (pixels, ids) = pairs.batch(batch);
+        let (pixels, ids) = pairs.batch(batch.iter().map(|&item| (item, kind)));
         let read = |embeds| -> Result<Vec<Vec<f32>>> {
             let values = pollster::block_on(b.read(&b.l2_normalize(&embeds, MIN_LENGTH)?))?;
             let size = clip.config().projection_dim;

@@ -16,6 +16,7 @@ use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::sasrec::TrainConfig;
 use super::schedule::Schedule;
+use super::tmf::TmfTrainConfig;
 use super::trainer::{FitOptions, TrainReport};
 
 /// `[training]`.
@@ -67,6 +68,8 @@ pub enum AnyConfig {
     Graph(Box<GraphTrainConfig>),
     /// `clip`.
     Clip(Box<ClipTrainConfig>),
+    /// `tmf`.
+    Tmf(Box<TmfTrainConfig>),
 }
 
 impl AnyConfig {
@@ -80,10 +83,11 @@ impl AnyConfig {
         match kind {
             Some("mbht" | "lightgcn") => Ok(Self::Graph(Box::new(GraphTrainConfig::read(path)?))),
             Some("clip") => Ok(Self::Clip(Box::new(ClipTrainConfig::read(path)?))),
+            Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::read(path)?))),
             Some("sasrec") | None => Ok(Self::Sasrec(Box::new(TrainConfig::read(path)?))),
             Some(found) => {
                 let (file, supported) =
-                    (file_name(path), "sasrec, mbht, lightgcn, clip".to_owned());
+                    (file_name(path), "sasrec, mbht, lightgcn, clip, tmf".to_owned());
                 let (field, found) = ("model.kind".to_owned(), found.to_owned());
                 Err(Error::Unsupported { file, field, found, supported })
             }
@@ -103,6 +107,7 @@ impl AnyConfig {
             Self::Sasrec(config) => super::sasrec::run(config, options, progress),
             Self::Graph(config) => super::graph::run(config, options, progress),
             Self::Clip(config) => super::clip::run(config, options, progress).map(|r| r.fit),
+            Self::Tmf(config) => super::tmf::run(config, options, progress),
         }
     }
 
@@ -112,6 +117,7 @@ impl AnyConfig {
             Self::Sasrec(config) => &config.training,
             Self::Graph(config) => &config.training,
             Self::Clip(config) => &config.training,
+            Self::Tmf(config) => &config.training,
         }
     }
 
@@ -121,6 +127,7 @@ impl AnyConfig {
             Self::Sasrec(config) => config.data.licence.as_deref(),
             Self::Graph(config) => config.data.licence.as_deref(),
             Self::Clip(_) => None,
+            Self::Tmf(config) => config.data.licence.as_deref(),
         }
     }
 }

@@ -29,7 +29,7 @@ use super::progress::Event;
 use super::schedule::Schedule;
 use super::trainer::{FitOptions, TrainReport, fit};
 use crate::bundle::GRAPH_TABLE;
-use crate::data::Dataset;
+use crate::data::{Dataset, SplitRule};
 use lightgcn::LightGcnObjective;
 use mbht::MbhtObjective;
 use sequences::Sequences;
@@ -133,6 +133,9 @@ pub struct GraphDataConfig {
     pub target_behaviour: String,
     /// Validate on the first so many users; all where the file is silent.
     pub validation_users: Option<usize>,
+    /// Validate by the expectation over all draws of so many candidates, the target among them, from
+    /// the items a user never touches; by the whole catalogue where the file is silent.
+    pub validation_candidates: Option<usize>,
     /// Terms under which what is trained from this data may be used.
     pub licence: Option<String>,
 }
@@ -226,11 +229,18 @@ pub fn run(
     let (training, optimizer) = (training.clone(), optimizer.clone());
     let fit_config = FitConfig { training, optimizer, schedule: schedule.clone() };
     fit_config.check()?;
-    let dataset = Dataset::read(&data.path)?;
-    let target = dataset.behaviour(&data.target_behaviour)?;
+    let mut dataset = Dataset::read(&data.path)?;
+    if dataset.split != SplitRule::Given {
+        dataset.hold_out(&data.target_behaviour)?;
+    }
     check_behaviours(&dataset.behaviours)?;
+    let target = dataset.behaviours.iter().position(|name| *name == data.target_behaviour);
+    let target = target.ok_or_else(|| {
+        let known = format!("one of {}", dataset.behaviours.join(", "));
+        Error::file(&dataset.name, "target behaviour", known, &data.target_behaviour)
+    })?;
     let identity = identity(config, &dataset)?;
-    let sequences = Sequences::new(&dataset, target, &fit_config, data.validation_users)?;
+    let sequences = Sequences::new(&dataset, target as u32, &fit_config, data)?;
 
     let seed = u64::from(config.training.seed);
     let trainable = Trainable::Everything;
@@ -287,12 +297,6 @@ pub fn run(
 /// What decides the weights besides the trainer's own configuration.
 fn identity(config: &GraphTrainConfig, dataset: &Dataset) -> Result<Table> {
     let mut hash = Sha256::new();
-    hash.update((dataset.catalogue.len() as u64).to_le_bytes());
-    hash.update(dataset.behaviours.join(","));
-    for user in &dataset.users {
-        hash.update((user.items.len() as u64).to_le_bytes());
-        user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
-        user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
-    }
+    dataset.hash(&mut hash);
     config::identity(&config.model, &config.data, hash)
 }

@@ -1,6 +1,7 @@
 //! Training SASRec from a data set: full softmax cross-entropy over all items at every position of
 //! every user's sequence, validated on the leave-one-out split.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
-use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule};
+use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
 use crate::evaluate::{Candidates, EvaluateOptions, evaluate};
 
 /// What a configuration file trains.
@@ -203,15 +204,42 @@ fn identity(config: &TrainConfig, dataset: &Dataset) -> Result<Table> {
     for user in &dataset.users {
         hash.update((user.items.len() as u64).to_le_bytes());
         user.items.iter().for_each(|item| hash.update(item.to_le_bytes()));
+        user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
     }
     config::identity(&config.model, &config.data, hash)
+}
+
+/// One user's items to train on.
+struct Example {
+    /// Index into the data set's users.
+    user: usize,
+    items: Vec<ItemIndex>,
+    /// Places in `items` whose successor is to be predicted.
+    asked: Vec<u32>,
+}
+
+/// Where something is to be predicted in `items`, which are of this user: everywhere, or where the
+/// targets are of one behaviour, before each item's first event if the user did that to it.
+fn asked(dataset: &Dataset, sequence: &UserSequence, items: &[ItemIndex]) -> Vec<u32> {
+    let places = 0..items.len().saturating_sub(1);
+    let Some(target) = dataset.target_behaviour() else {
+        return places.map(|at| at as u32).collect();
+    };
+    let held_out = dataset.training_len(sequence);
+    let pairs = sequence.items.iter().zip(&sequence.behaviours).take(held_out);
+    let wanted: HashSet<ItemIndex> = pairs
+        .filter(|&(_, &behaviour)| dataset.behaviours[usize::from(behaviour)] == target)
+        .map(|(&item, _)| item)
+        .collect();
+    let mut seen: HashSet<ItemIndex> = items.first().copied().into_iter().collect();
+    let new = places.filter(|&at| seen.insert(items[at + 1]));
+    new.filter(|&at| wanted.contains(&items[at + 1])).map(|at| at as u32).collect()
 }
 
 struct SasRecObjective<'a> {
     recommender: SequenceRecommender<Burn>,
     dataset: &'a Dataset,
-    /// (index into the data set's users, items to train on): the examples.
-    sequences: Vec<(usize, Vec<ItemIndex>)>,
+    examples: Vec<Example>,
     metric: String,
     validation: EvaluateOptions,
 }
@@ -224,17 +252,20 @@ impl<'a> SasRecObjective<'a> {
         fit_config: &FitConfig,
     ) -> Result<Self> {
         let longest = config.model.max_seq_len + 1;
-        let sequences = dataset
-            .training()
-            .into_iter()
-            .map(|items| match config.model.first_occurrences {
+        let examples = dataset.users.iter().enumerate().filter_map(|(user, sequence)| {
+            let items = &sequence.items[..dataset.training_len(sequence)];
+            let items = match config.model.first_occurrences {
                 true => first_occurrences(items),
                 false => items.to_vec(),
-            })
-            .enumerate()
-            .filter(|(_, items)| items.len() >= config.data.min_sequence_length)
-            .map(|(user, items)| (user, items[items.len().saturating_sub(longest)..].to_vec()))
-            .collect();
+            };
+            if items.len() < config.data.min_sequence_length {
+                return None;
+            }
+            let items = items[items.len().saturating_sub(longest)..].to_vec();
+            let asked = asked(dataset, sequence, &items);
+            (!asked.is_empty()).then_some(Example { user, items, asked })
+        });
+        let examples = examples.collect();
         let metric = config.training.metric.clone();
         let candidates = match config.data.validation_candidates {
             Some(num_candidates) => Candidates::Exact { num_candidates },
@@ -247,34 +278,45 @@ impl<'a> SasRecObjective<'a> {
             users: config.data.validation_users,
             ..EvaluateOptions::default()
         };
-        Ok(Self { recommender, dataset, sequences, metric, validation })
+        Ok(Self { recommender, dataset, examples, metric, validation })
     }
 }
 
 impl Objective for SasRecObjective<'_> {
     fn examples(&self) -> usize {
-        self.sequences.len()
+        self.examples.len()
     }
 
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
         let model = self.recommender.model();
         let config = model.config();
-        let sequences = || examples.iter().map(|&i| self.sequences[i as usize].1.as_slice());
-        let lengths: Vec<usize> = sequences().map(|items| items.len() - 1).collect();
+        let examples = || examples.iter().map(|&example| &self.examples[example as usize]);
+        let lengths: Vec<usize> = examples().map(|example| example.items.len() - 1).collect();
         let segments = Segments::new(&lengths)?;
-        let inputs: Vec<u32> = sequences()
-            .flat_map(|items| items[..items.len() - 1].iter().map(|&item| config.row(item)))
-            .collect();
-        let targets: Vec<u32> = sequences()
-            .flat_map(|items| items[1..].iter().map(|&item| config.column(item)))
+        let inputs: Vec<u32> = examples()
+            .flat_map(|example| &example.items[..example.items.len() - 1])
+            .map(|&item| config.row(item))
             .collect();
         let hidden = model.forward(b, &inputs, &segments)?;
+        let successors = examples()
+            .flat_map(|example| example.asked.iter().map(|&at| example.items[at as usize + 1]));
+        let targets: Vec<u32> = successors.map(|item| config.column(item)).collect();
+        let asked: Vec<u32> = examples()
+            .zip(segments.iter())
+            .flat_map(|(example, rows)| example.asked.iter().map(move |at| rows.start as u32 + at))
+            .collect();
+        let hidden = match asked.len() == inputs.len() {
+            true => hidden,
+            false => b.gather_rows(&hidden, &asked)?,
+        };
         let scores = model.scores(b, &hidden)?;
+        let lengths: Vec<usize> = examples().map(|example| example.asked.len()).collect();
+        let segments = Segments::new(&lengths)?;
         Ok(Losses { rows: b.cross_entropy(&scores, &targets)?, segments })
     }
 
     fn example_name(&self, example: u32) -> String {
-        let user = self.sequences.get(example as usize).map(|(user, _)| *user);
+        let user = self.examples.get(example as usize).map(|example| example.user);
         let name = user.and_then(|user| self.dataset.users.get(user)).map(|user| &user.user);
         format!("user {}", name.map_or("?", String::as_str))
     }

@@ -50,6 +50,12 @@ pub struct AdapterConfig {
 }
 
 impl AdapterConfig {
+    /// alpha / r, or alpha / sqrt(r) with `use_rslora`.
+    pub(super) fn scale(&self, alpha: f64, r: usize) -> f32 {
+        let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
+        (alpha / divisor) as f32
+    }
+
     /// Reads the text of an `adapter_config.json`. `Err` for any key that is unknown or not
     /// supported and has a value other than null, false or empty.
     pub fn parse(json: &str) -> Result<Self> {

@@ -165,6 +165,9 @@ impl ClipModelConfig {
 pub struct ClipDataConfig {
     /// A prepared folder: `catalogue.jsonl` and `images`; relative to the configuration's folder.
     pub path: PathBuf,
+    /// An attribute of the items that describes their picture, such as `caption`: a second text
+    /// beside title and description, trained on as often, and the one that validates.
+    pub caption: Option<String>,
     /// Share of the items that is never trained on and validates.
     #[serde(default = "held_out")]
     pub held_out: f64,

@@ -14,6 +14,8 @@ use crate::data::CATALOGUE_FILE;
 use crate::encode::{IMAGES_FOLDER, item_text, read_picture};
 use crate::encoder::hex;
 
+/// The kind of text that every item has.
+const DESCRIPTION: &str = "title and description";
 /// Most pixel values that are kept in memory for training: 2 GiB of them.
 const MAX_PIXEL_VALUES: usize = 1 << 29;
 
@@ -22,7 +24,10 @@ pub(super) struct Pairs {
     pub(super) ids: Vec<String>,
     /// One picture after the other, (3, image_size, image_size) each.
     pixels: Vec<f32>,
-    texts: Vec<Vec<TokenId>>,
+    /// Names of the kinds of text; the first one validates.
+    pub(super) kinds: Vec<String>,
+    /// The texts of each item, one per kind.
+    texts: Vec<Vec<Vec<TokenId>>>,
     /// Indices of the items that are trained on, and of the others.
     pub(super) train: Vec<usize>,
     pub(super) held_out: Vec<usize>,
@@ -43,9 +48,13 @@ impl Pairs {
         let preprocessor = config.model.preprocessor_json();
         let rule = PicturePreprocessor::parse("preprocessor_config.json", &preprocessor, true)?;
 
+        let caption = config.data.caption.as_ref();
+        let kinds = caption.into_iter().cloned().chain([DESCRIPTION.to_owned()]).collect();
         let (mut ids, mut words, mut pixels) = (Vec::new(), Vec::new(), Vec::new());
         for item in catalogue.items() {
-            let (Some(text), Some(image)) = (item_text(item), &item.image) else { continue };
+            let caption = caption.map(|name| item.attributes.get(name).cloned());
+            let texts: Option<Vec<String>> = caption.into_iter().chain([item_text(item)]).collect();
+            let (Some(texts), Some(image)) = (texts, &item.image) else { continue };
             let path = folder.join(IMAGES_FOLDER).join(image);
             match read_picture(&path).and_then(|picture| rule.pixel_values(&picture)) {
                 Ok(values) => pixels.extend(values),
@@ -60,7 +69,7 @@ impl Pairs {
                 return Err(Error::Limit { what, limit, found });
             }
             ids.push(item.id.to_string());
-            words.push(text);
+            words.push(texts);
         }
         let (train, held_out) = split(config, ids.len())?;
 
@@ -71,10 +80,13 @@ impl Pairs {
             around: (Some(SPECIAL_TOKENS[0].into()), Some(SPECIAL_TOKENS[1].into())),
             lowercase: true,
         };
-        let tokenizer = vocabulary.learn(train.iter().map(|&i| words[i].as_str()))?;
+        let known: Vec<&str> =
+            train.iter().flat_map(|&i| words[i].iter().map(String::as_str)).collect();
+        let tokenizer = vocabulary.learn(known.into_iter())?;
         let encoder = Tokenizer::from_bytes("tokenizer.json", tokenizer.as_bytes())?;
         let limit = config.model.text.max_position_embeddings;
-        let texts = words.iter().map(|text| encoder.encode_truncated(text, limit));
+        let tokens = |text: &String| encoder.encode_truncated(text, limit);
+        let texts = words.iter().map(|texts| texts.iter().map(tokens).collect());
         let texts = texts.collect::<Result<Vec<_>>>()?;
 
         let mut hash = Sha256::new();
@@ -85,6 +97,7 @@ impl Pairs {
         Ok(Self {
             ids,
             pixels,
+            kinds,
             texts,
             train,
             held_out,
@@ -96,11 +109,24 @@ impl Pairs {
         })
     }
 
-    /// The inputs of these items.
-    pub(super) fn batch(&self, items: &[usize]) -> Batch<'_> {
+    /// Examples to train on: each item with each of its texts.
+    pub(super) fn examples(&self) -> usize {
+        self.train.len() * self.kinds.len()
+    }
+
+    /// Item and kind of text of an example.
+    pub(super) fn example(&self, example: u32) -> (usize, usize) {
+        let (item, kind) =
+            (example as usize / self.kinds.len(), example as usize % self.kinds.len());
+        (self.train.get(item).copied().unwrap_or_default(), kind)
+    }
+
+    /// The inputs of items, each with its text of a kind.
+    pub(super) fn batch(&self, items: impl Iterator<Item = (usize, usize)> + Clone) -> Batch<'_> {
         let size = self.pixels.len() / self.ids.len().max(1);
-        let pixels = items.iter().flat_map(|&i| &self.pixels[i * size..(i + 1) * size]);
-        (pixels.copied().collect(), items.iter().map(|&i| self.texts[i].as_slice()).collect())
+        let pixels = items.clone().flat_map(|(i, _)| &self.pixels[i * size..(i + 1) * size]);
+        let texts = items.map(|(i, kind)| self.texts[i][kind].as_slice());
+        (pixels.copied().collect(), texts.collect())
     }
 }
 

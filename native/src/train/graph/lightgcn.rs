@@ -10,6 +10,7 @@ use tributary_core::Result;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::lightgcn::{InteractionGraph, LightGcn};
 use tributary_core::random::Random;
+use tributary_core::recommend::GraphModel;
 
 use super::super::burn_backend::Burn;
 use super::super::trainer::{Losses, Objective};
@@ -40,18 +41,6 @@ impl<'a> LightGcnObjective<'a> {
     pub(super) fn graph(&self) -> &InteractionGraph {
         &self.graph
     }
-
-    /// Scores of all items for what comes with `asked` after each history.
-    fn scores(
-        &self,
-        b: &Burn,
-        histories: &[&[Event]],
-        asked: &[u32],
-    ) -> Result<<Burn as Backend>::Tensor> {
-        let items = self.model.propagated(b, &self.graph)?;
-        let users = self.model.users(b, &items, histories)?;
-        self.model.scores(b, &users, &items, asked)
-    }
 }
 
 impl Objective for LightGcnObjective<'_> {
@@ -72,7 +61,9 @@ impl Objective for LightGcnObjective<'_> {
         let histories: Vec<&[Event]> = histories.iter().map(Vec::as_slice).collect();
         let asked: Vec<u32> = questions.iter().map(|question| question.behaviour).collect();
         let targets: Vec<u32> = questions.iter().map(|question| question.item).collect();
-        let scores = self.scores(b, &histories, &asked)?;
+        let items = self.model.propagated(b, &self.graph)?;
+        let users = self.model.users(b, &items, &histories)?;
+        let scores = self.model.scores(b, &users, &items, &asked)?;
         let segments = Segments::new(&vec![1; examples.len()])?;
         Ok(Losses { rows: b.cross_entropy(&scores, &targets)?, segments })
     }
@@ -86,12 +77,8 @@ impl Objective for LightGcnObjective<'_> {
     }
 
     fn validate(&self, b: &Burn) -> Result<Option<f64>> {
-        let items = self.model.propagated(b, &self.graph)?;
-        self.sequences.validate(|histories| {
-            let users = self.model.users(b, &items, histories)?;
-            let asked = vec![self.sequences.target; histories.len()];
-            pollster::block_on(b.read(&self.model.scores(b, &users, &items, &asked)?))
-        })
+        let (model, items) = (self.model.clone(), self.model.propagated(b, &self.graph)?);
+        self.sequences.validate(b, GraphModel::LightGcn { model, items })
     }
 
     fn describe(&self, folder: &Path) -> Result<()> {

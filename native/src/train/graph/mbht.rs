@@ -11,6 +11,7 @@ use tributary_core::Result;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::mbht::{Mbht, Slot};
 use tributary_core::random::Random;
+use tributary_core::recommend::GraphModel;
 
 use super::super::burn_backend::Burn;
 use super::super::trainer::{Losses, Objective};
@@ -51,17 +52,6 @@ impl<'a> MbhtObjective<'a> {
         let targets = window.iter().map(|&(item, _)| item).filter(|&item| is_hidden(item));
         (window.iter().map(slot).collect(), targets.collect())
     }
-
-    fn hidden(
-        &self,
-        b: &Burn,
-        slots: &[Slot],
-        lengths: &[usize],
-    ) -> Result<<Burn as Backend>::Tensor> {
-        let segments = Segments::new(lengths)?;
-        let hypergraph = pollster::block_on(self.model.hypergraph(b, slots, &segments))?;
-        self.model.forward(b, slots, &segments, &hypergraph)
-    }
 }
 
 impl Objective for MbhtObjective<'_> {
@@ -84,7 +74,9 @@ impl Objective for MbhtObjective<'_> {
             targets.extend(masked);
             targets.push(question.item);
         }
-        let hidden = self.hidden(b, &slots, &lengths)?;
+        let segments = Segments::new(&lengths)?;
+        let hypergraph = pollster::block_on(self.model.hypergraph(b, &slots, &segments))?;
+        let hidden = self.model.forward(b, &slots, &segments, &hypergraph)?;
         let scores = self.model.scores(b, &hidden)?;
         Ok(Losses { rows: b.cross_entropy(&scores, &targets)?, segments: Segments::new(&asked)? })
     }
@@ -98,19 +90,7 @@ impl Objective for MbhtObjective<'_> {
     }
 
     fn validate(&self, b: &Burn) -> Result<Option<f64>> {
-        self.sequences.validate(|histories| {
-            let (mut slots, mut lengths) = (Vec::new(), Vec::with_capacity(histories.len()));
-            for history in histories {
-                let window = self.model.window(history);
-                let known =
-                    window.iter().map(|&(item, behaviour)| Slot { item: Some(item), behaviour });
-                slots.extend(known);
-                slots.push(Slot { item: None, behaviour: self.sequences.target });
-                lengths.push(window.len() + 1);
-            }
-            let hidden = self.hidden(b, &slots, &lengths)?;
-            pollster::block_on(b.read(&self.model.scores(b, &hidden)?))
-        })
+        self.sequences.validate(b, GraphModel::Mbht(self.model.clone()))
     }
 
     fn describe(&self, folder: &Path) -> Result<()> {

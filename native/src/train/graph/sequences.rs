@@ -1,15 +1,18 @@
 //! What graph encoders train and validate on: users' events under the protocol of one behaviour.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::random::Random;
-use tributary_core::recommend::{Catalogue, ItemIndex, rank_of};
-use tributary_core::{Error, Result};
+use tributary_core::recommend::{Catalogue, GraphModel, GraphRecommender, ItemIndex};
+use tributary_core::{Context, Error, Result};
 
+use super::super::burn_backend::Burn;
 use super::super::checkpoint::write_atomically;
 use super::super::config::FitConfig;
-use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, TargetCase, UserSequence};
+use super::GraphDataConfig;
+use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
+use crate::evaluate::{Candidates, EvaluateOptions, evaluate};
 
 /// Users scored at once while validating.
 const VALIDATION_BATCH: usize = 64;
@@ -38,26 +41,24 @@ struct Example<'a> {
 /// The users of a data set.
 pub(super) struct Sequences<'a> {
     dataset: &'a Dataset,
-    pub(super) target: u32,
     examples: Vec<Example<'a>>,
-    /// Events of each user to train on.
-    ends: Vec<usize>,
-    validation: Vec<TargetCase>,
+    catalogue: Catalogue,
     pub(super) metric: String,
-    k: usize,
+    validation: EvaluateOptions,
 }
 
 impl<'a> Sequences<'a> {
+    /// `target` is a row of the data's behaviours.
     pub(super) fn new(
         dataset: &'a Dataset,
-        target: u16,
+        target: u32,
         config: &FitConfig,
-        validation_users: Option<usize>,
+        data: &GraphDataConfig,
     ) -> Result<Self> {
-        let ends = dataset.target_training(target);
         let mut examples = Vec::new();
-        for (user, &end) in dataset.users.iter().zip(&ends) {
-            let touches = user.first_touches(end);
+        for user in &dataset.users {
+            let end = dataset.training_len(user);
+            let touches = first_touches(user, end);
             let events = user.items.iter().zip(&user.behaviours).zip(&touches);
             let questions: Vec<Question> = events
                 .filter(|(_, history)| **history > 0)
@@ -68,22 +69,27 @@ impl<'a> Sequences<'a> {
                 })
                 .collect();
             if !questions.is_empty() {
-                let of_target = |question: &&Question| question.behaviour == u32::from(target);
+                let of_target = |question: &&Question| question.behaviour == target;
                 let targets = questions.iter().filter(of_target).copied().collect();
                 examples.push(Example { user, questions, targets });
             }
         }
-        let mut validation = match dataset.split {
-            // Somebody split already and kept the validation part elsewhere.
-            SplitRule::Given => Vec::new(),
-            SplitRule::LeaveOneOut | SplitRule::LastOf(_) => {
-                dataset.target_cases(target, Split::Valid)
-            }
+        let mut catalogue = dataset.catalogue.clone();
+        catalogue.set_popularity(&dataset.popularity())?;
+        let candidates = match data.validation_candidates {
+            Some(num_candidates) => Candidates::Exact { num_candidates },
+            None => Candidates::All,
         };
-        validation.truncate(validation_users.unwrap_or(usize::MAX));
-        let (metric, k) = (config.training.metric.clone(), config.metric_k()?);
-        let target = u32::from(target);
-        Ok(Self { dataset, target, examples, ends, validation, metric, k })
+        let validation = EvaluateOptions {
+            split: Split::Valid,
+            candidates,
+            k: vec![config.metric_k()?],
+            users: data.validation_users,
+            batch: VALIDATION_BATCH,
+            ..EvaluateOptions::default()
+        };
+        let metric = config.training.metric.clone();
+        Ok(Self { dataset, examples, catalogue, metric, validation })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -117,71 +123,41 @@ impl<'a> Sequences<'a> {
 
     /// The events of every user that may be trained on.
     pub(super) fn training(&self) -> Vec<Vec<Event>> {
-        let users = self.dataset.users.iter().zip(&self.ends);
-        users.map(|(user, &end)| events(user, end)).collect()
+        let users = self.dataset.users.iter();
+        users.map(|user| events(user, self.dataset.training_len(user))).collect()
     }
 
     /// Which items a training event names.
     pub(super) fn present(&self) -> Vec<bool> {
-        self.popularity().iter().map(|&count| count > 0).collect()
-    }
-
-    fn popularity(&self) -> Vec<u64> {
-        let mut counts = vec![0; self.dataset.catalogue.len()];
-        for (item, _) in self.training().into_iter().flatten() {
-            if let Some(count) = counts.get_mut(item as usize) {
-                *count += 1;
-            }
-        }
-        counts
-    }
-
-    /// The catalogue, popularity counted in the training events.
-    fn catalogue(&self) -> Result<Catalogue> {
-        let mut catalogue = self.dataset.catalogue.clone();
-        catalogue.set_popularity(&self.popularity())?;
-        Ok(catalogue)
+        self.dataset.popularity().iter().map(|&count| count > 0).collect()
     }
 
     /// Writes `config.json` and the catalogue.
     pub(super) fn describe(&self, folder: &Path, config_json: &str) -> Result<()> {
         write_atomically(&folder.join("config.json"), config_json.as_bytes())?;
-        let catalogue = self.catalogue()?.to_jsonl()?;
+        let catalogue = self.catalogue.to_jsonl()?;
         write_atomically(&folder.join(CATALOGUE_FILE), catalogue.as_bytes())
     }
 
-    /// The validation metric of `score`, which gives (histories, num_items): each target among all
-    /// items that are not in its history.
-    pub(super) fn validate(
-        &self,
-        score: impl Fn(&[&[Event]]) -> Result<Vec<f32>>,
-    ) -> Result<Option<f64>> {
-        if self.validation.is_empty() {
+    /// The validation metric of `model`.
+    pub(super) fn validate(&self, b: &Burn, model: GraphModel<Burn>) -> Result<Option<f64>> {
+        if self.dataset.split == SplitRule::Given {
+            // Somebody split already and kept the validation part elsewhere.
             return Ok(None);
         }
-        let num_items = self.dataset.catalogue.len();
-        let mut metrics = RankingMetrics::new(&[self.k])?;
-        for batch in self.validation.chunks(VALIDATION_BATCH) {
-            let history = |case: &TargetCase| {
-                self.dataset
-                    .users
-                    .get(case.user)
-                    .map_or(Vec::new(), |user| events(user, case.history))
-            };
-            let histories: Vec<Vec<Event>> = batch.iter().map(history).collect();
-            let slices: Vec<&[Event]> = histories.iter().map(Vec::as_slice).collect();
-            let scores = score(&slices)?;
-            for ((case, history), row) in batch.iter().zip(&histories).zip(scores.chunks(num_items))
-            {
-                let seen: std::collections::HashSet<_> =
-                    history.iter().map(|&(item, _)| item).collect();
-                let others = (0..num_items as ItemIndex)
-                    .filter(|item| *item != case.target && !seen.contains(item));
-                metrics.add(rank_of(row, case.target, others)?);
-            }
-        }
-        Ok(metrics.by_name(Denominator::OverAllUsers).get(&self.metric).copied())
+        let recommender = GraphRecommender::new(b.clone(), model, self.catalogue.clone())?;
+        let options = &self.validation;
+        let found = evaluate(&recommender, &self.catalogue, self.dataset, options, |_, _| ())
+            .at(|| "validation")?;
+        Ok(found.metrics.get(&self.metric).copied())
     }
+}
+
+/// For each of the first `end` events, how many events come before the first touch of its item.
+fn first_touches(user: &UserSequence, end: usize) -> Vec<usize> {
+    let mut first = HashMap::new();
+    let events = user.items.iter().take(end).enumerate();
+    events.map(|(place, &item)| *first.entry(item).or_insert(place)).collect()
 }
 
 /// The first `end` events.

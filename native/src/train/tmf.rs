@@ -1,0 +1,348 @@
+//! Training TMF (arXiv 2410.12228, sections 4.2 and 4.3): a language model, by LoRA or whole, and
+//! the fusion with its adaptors, together, on hybrid prompts of rising complexity.
+//!
+//! The same run makes a base model for machines without a pretrained one: no `model.language`, the
+//! task `text` alone, everything trainable, and the catalogue's own text among the lessons.
+
+mod curriculum;
+mod language;
+mod lessons;
+mod objective;
+mod output;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tributary_core::models::fusion::FusionConfig;
+use tributary_core::prompt::{Level, MAX_TEMPLATE_BYTES, PromptOptions, Template};
+use tributary_core::{Context, Error, Result};
+
+use super::burn_backend::{Burn, BurnOptions, Trainable};
+use super::config::{self, FitConfig, TrainingConfig};
+use super::optimizer::OptimizerConfig;
+use super::progress::Event;
+use super::schedule::Schedule;
+use super::trainer::{FitOptions, TrainReport, fit};
+use crate::data::{Dataset, SplitRule};
+use crate::files::read_text;
+use crate::tmf::TEMPLATE;
+pub use curriculum::CurriculumConfig;
+use language::Language;
+pub use language::{AdapterOptions, LanguageOptions};
+use lessons::Lessons;
+use objective::{Modalities, TmfObjective};
+
+/// `[model]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TmfModelConfig {
+    /// `tmf`.
+    pub kind: TmfKind,
+    /// The hardest task of the curriculum, and the one that is served.
+    #[serde(default)]
+    pub level: Level,
+    /// A folder with a language model and its tokenizer; without one a new one is made by
+    /// `[language]`.
+    pub language: Option<PathBuf>,
+    /// Prompts and answers.
+    #[serde(default)]
+    pub prompt: PromptOptions,
+    /// A template file; the library's own wordings where the file is silent.
+    pub template: Option<PathBuf>,
+}
+
+/// What a configuration file of this form trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TmfKind {
+    /// Triple Modality Fusion.
+    Tmf,
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TmfDataConfig {
+    /// A prepared folder; relative to the folder of the configuration file, like all paths here.
+    pub path: PathBuf,
+    /// The behaviour that is predicted.
+    #[serde(default = "target_behaviour")]
+    pub target_behaviour: String,
+    /// Behaviours that training asks for, the target among them; the target alone where silent.
+    #[serde(default)]
+    pub asked_behaviours: Vec<String>,
+    /// Items to choose among, the right one included.
+    #[serde(default = "num_candidates")]
+    pub num_candidates: usize,
+    /// Train on the first so many users; all where the file is silent.
+    pub users: Option<usize>,
+    /// Validate on the first so many users; 200 where the file is silent.
+    #[serde(default = "validation_users")]
+    pub validation_users: usize,
+    /// How often each line of the catalogue is a lesson of its own per epoch; 0: never.
+    #[serde(default)]
+    pub catalogue_lessons: usize,
+    /// Terms under which what is trained from this data may be used.
+    pub licence: Option<String>,
+}
+
+fn target_behaviour() -> String {
+    "buy".into()
+}
+fn num_candidates() -> usize {
+    11
+}
+fn validation_users() -> usize {
+    200
+}
+
+/// `[tables]`: embeddings in catalogue order, as `tributary embed` and the graph encoders write
+/// them. A modality without a table is not used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TablesConfig {
+    /// Pictures.
+    pub image: Option<PathBuf>,
+    /// Texts.
+    pub text: Option<PathBuf>,
+    /// Items and behaviours of the graph.
+    pub graph: Option<PathBuf>,
+}
+
+/// `[fusion]`: the fields of `fusion.json` that the tables and the language model do not say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FusionOptions {
+    /// See [`FusionConfig`], like the others.
+    pub modality_size: usize,
+    /// Width inside the adaptors.
+    pub intermediate_size: usize,
+    /// Heads of every attention.
+    pub num_attention_heads: usize,
+    /// AMSA.
+    pub amsa: bool,
+    /// CMA.
+    pub cma: bool,
+    /// An item sees earlier ones only.
+    pub causal: bool,
+    /// Attention adds to its query.
+    pub residual: bool,
+}
+
+impl Default for FusionOptions {
+    fn default() -> Self {
+        Self {
+            modality_size: 64,
+            intermediate_size: 256,
+            num_attention_heads: 4,
+            amsa: true,
+            cma: true,
+            causal: true,
+            residual: true,
+        }
+    }
+}
+
+/// A training configuration file. Unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TmfTrainConfig {
+    /// `[model]`.
+    pub model: TmfModelConfig,
+    /// `[language]`: a new language model.
+    #[serde(default)]
+    pub language: LanguageOptions,
+    /// `[adapter]`: a LoRA on the language model; without it all of it is trained.
+    pub adapter: Option<AdapterOptions>,
+    /// `[fusion]`.
+    #[serde(default)]
+    pub fusion: FusionOptions,
+    /// `[tables]`.
+    #[serde(default)]
+    pub tables: TablesConfig,
+    /// `[curriculum]`.
+    #[serde(default)]
+    pub curriculum: CurriculumConfig,
+    /// `[data]`.
+    pub data: TmfDataConfig,
+    /// `[training]`.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// `[optimizer]`.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// `[schedule]`.
+    #[serde(default)]
+    pub schedule: Schedule,
+}
+
+impl TmfTrainConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// A file that cannot be read; the first unknown key, missing key or wrong type, with its line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut config: Self = config::read(path)?;
+        if let Some(folder) = path.parent() {
+            let Self { model, data, tables, .. } = &mut config;
+            let paths = [&mut model.language, &mut model.template];
+            let tables = [&mut tables.image, &mut tables.text, &mut tables.graph];
+            for path in paths.into_iter().chain(tables).flatten().chain([&mut data.path]) {
+                *path = folder.join(&path);
+            }
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<FitConfig> {
+        let fit = FitConfig {
+            training: self.training.clone(),
+            optimizer: self.optimizer.clone(),
+            schedule: self.schedule.clone(),
+        };
+        fit.check()?;
+        fit.metric_k()?;
+        self.curriculum.check()?;
+        let wrong = |field, expected, found: String| {
+            Err(Error::file("configuration", field, expected, found))
+        };
+        if self.data.num_candidates < 2 {
+            return wrong(
+                "data.num_candidates",
+                "at least 2",
+                self.data.num_candidates.to_string(),
+            );
+        }
+        if self.adapter.is_some() && self.model.language.is_none() {
+            let expected = "a folder, since an [adapter] needs a trained model under it";
+            return wrong("model.language", expected, "nothing".into());
+        }
+        Ok(fit)
+    }
+
+    /// The wordings, each with the text of its file.
+    fn templates(&self) -> Result<Vec<(String, Template)>> {
+        let sources = match &self.model.template {
+            None => Template::SOURCES.map(|(file, text)| (file.to_owned(), text.to_owned())).into(),
+            Some(path) => {
+                let text = read_text(path, TEMPLATE, MAX_TEMPLATE_BYTES)?;
+                vec![(config::file_name(path), text)]
+            }
+        };
+        let parsed = |(file, text): (String, String)| {
+            let template = Template::parse(&file, &text)?;
+            Ok((text, template))
+        };
+        sources.into_iter().map(parsed).collect()
+    }
+
+    /// The fusion of these tables into a language model of this width; `None` for prompts of text.
+    fn fusion(&self, modalities: &Modalities, hidden_size: usize) -> Result<Option<FusionConfig>> {
+        if self.model.level == Level::Text {
+            return Ok(None);
+        }
+        let FusionOptions { modality_size, intermediate_size, num_attention_heads, .. } =
+            self.fusion;
+        let [image_size, text_size, graph_size] = modalities.widths();
+        let config = FusionConfig {
+            image_size,
+            text_size,
+            graph_size,
+            behaviour_size: modalities.behaviour_size(),
+            modality_size,
+            hidden_size,
+            intermediate_size,
+            num_attention_heads,
+            amsa: self.fusion.amsa,
+            // CMA asks pictures and texts; where one is left out, there is nothing to ask.
+            cma: self.fusion.cma && image_size > 0 && text_size > 0,
+            causal: self.fusion.causal,
+            residual: self.fusion.residual,
+        };
+        config.check().at(|| "configuration: [fusion]")?;
+        Ok(Some(config))
+    }
+}
+
+/// Trains what `config` describes; see [`fit`] for how it resumes. `options.out` becomes a folder
+/// that serves: the language model with what it learned folded in, its tokenizer, the fusion, the
+/// tables, the catalogue, the template and `tmf.json`. The run itself, with checkpoint and curve,
+/// is in its subfolder `run`, and the adapter under PEFT's names in `adapter`.
+///
+/// # Errors
+/// Those of [`fit`]; a configuration that makes no sense, by key; files that cannot be read or do
+/// not fit each other.
+pub fn run(
+    config: &TmfTrainConfig,
+    options: &FitOptions,
+    progress: &mut dyn FnMut(&Event),
+) -> Result<TrainReport> {
+    let fit_config = config.check()?;
+    let mut dataset = Dataset::read(&config.data.path)?;
+    if dataset.split != SplitRule::Given {
+        dataset.hold_out(&config.data.target_behaviour)?;
+    }
+    let lessons = Lessons::new(&dataset, &config.data)?;
+    let modalities = match config.model.level {
+        Level::Text => Modalities::default(),
+        _ => Modalities::read(&config.tables, &dataset)?,
+    };
+    let templates = config.templates()?;
+    let language = Language::open(config, &dataset, &templates)?;
+    let fusion = config.fusion(&modalities, language.config()?.hidden_size)?;
+
+    let seed = u64::from(config.training.seed);
+    let whole = config.adapter.is_none();
+    let trainable = Trainable::Named(std::sync::Arc::new(move |name: &str| {
+        name != objective::BEHAVIOUR_TABLE
+            && (whole || name.contains(".lora_") || name.starts_with(objective::FUSION))
+    }));
+    let b = Burn::new(config.training.device, BurnOptions { trainable, seed })?;
+    let model = language.load(&b, seed)?;
+    let objective = TmfObjective::new(
+        &b,
+        config,
+        &lessons,
+        objective::Parts {
+            model,
+            language: &language,
+            modalities,
+            fusion,
+            templates,
+            metric_k: fit_config.metric_k()?,
+        },
+    )?;
+    let identity = identity(config, &dataset, &language)?;
+    let run = FitOptions { out: options.out.join("run"), ..options.clone() };
+    let report = fit(&b, &objective, &fit_config, identity, &run, progress)?;
+    output::write_folder(&options.out, config, &language, &objective, &report)?;
+    Ok(report)
+}
+
+/// What decides the weights besides the trainer's own configuration.
+fn identity(
+    config: &TmfTrainConfig,
+    dataset: &Dataset,
+    language: &Language,
+) -> Result<toml::Table> {
+    let mut hash = Sha256::new();
+    dataset.hash(&mut hash);
+    language.hash(&mut hash);
+    let tables = [&config.tables.image, &config.tables.text, &config.tables.graph];
+    for path in tables.into_iter().flatten() {
+        hash.update(std::fs::read(path).map_err(|e| Error::io(path.display(), e))?);
+    }
+    let mut identity = config::identity(&config.model, &config.data, hash)?;
+    for (name, part) in [
+        ("language", config::table(&config.language)?),
+        ("fusion", config::table(&config.fusion)?),
+        ("curriculum", config::table(&config.curriculum)?),
+    ] {
+        identity.insert(name.into(), part.into());
+    }
+    if let Some(adapter) = &config.adapter {
+        identity.insert("adapter".into(), config::table(adapter)?.into());
+    }
+    Ok(identity)
+}

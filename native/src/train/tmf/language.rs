@@ -1,0 +1,211 @@
+//! The language model that is trained: one that was opened, with or without a LoRA, or a new one.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
+use tributary_core::prompt::{PromptOptions, Template};
+use tributary_core::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, Vocabulary};
+use tributary_core::weights::{Adapter, Checkpoint, Weights};
+use tributary_core::{Error, Result};
+
+use super::TmfTrainConfig;
+use crate::data::Dataset;
+use crate::files::{self, ModelFolder};
+use crate::train::burn_backend::Burn;
+
+/// Stands under soft tokens; the first id, as [`tributary_core::prompt::SOFT_TOKEN_ID`] has it.
+const SOFT_TOKEN: &str = "<soft>";
+const END_TOKEN: &str = "</s>";
+
+/// `[language]`: a new Llama and its vocabulary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanguageOptions {
+    /// Most tokens of the vocabulary that is learned from the catalogue's text.
+    pub vocab_size: usize,
+    /// Width.
+    pub hidden_size: usize,
+    /// Width inside the MLP.
+    pub intermediate_size: usize,
+    /// Depth.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key heads.
+    pub num_key_value_heads: usize,
+    /// Longest context, tokens.
+    pub max_position_embeddings: usize,
+}
+
+impl Default for LanguageOptions {
+    fn default() -> Self {
+        Self {
+            vocab_size: 1024,
+            hidden_size: 128,
+            intermediate_size: 384,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            max_position_embeddings: 2048,
+        }
+    }
+}
+
+/// `[adapter]`: PEFT's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdapterOptions {
+    /// Rank.
+    pub r: usize,
+    /// Numerator of the scale.
+    pub lora_alpha: f64,
+    /// Ends of the names of the linears that get one.
+    pub target_modules: Vec<String>,
+}
+
+impl Default for AdapterOptions {
+    fn default() -> Self {
+        let all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        Self { r: 8, lora_alpha: 32.0, target_modules: all.map(str::to_owned).into() }
+    }
+}
+
+impl AdapterOptions {
+    /// `adapter_config.json`.
+    fn to_json(&self) -> String {
+        let Self { r, lora_alpha, target_modules } = self;
+        let config = json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": r,
+            "lora_alpha": lora_alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": target_modules,
+        });
+        format!("{config:#}\n")
+    }
+}
+
+/// A language model before it is loaded.
+pub(super) struct Language {
+    pub(super) config_json: String,
+    pub(super) tokenizer_json: String,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// `None` for a new one.
+    pub(super) folder: Option<ModelFolder>,
+    /// `adapter_config.json` and the adapter.
+    pub(super) adapter: Option<(String, Adapter)>,
+}
+
+impl Language {
+    pub(super) fn open(
+        config: &TmfTrainConfig,
+        dataset: &Dataset,
+        templates: &[(String, Template)],
+    ) -> Result<Self> {
+        let Some(path) = &config.model.language else {
+            return Self::new(&config.language, dataset, templates);
+        };
+        let folder = files::open_model(path)?;
+        let missing = || Error::file(path.display(), "tokenizer.json", "a tokenizer", "no file");
+        let tokenizer_json =
+            folder.text("tokenizer.json", MAX_TOKENIZER_BYTES)?.ok_or_else(missing)?;
+        let adapter = match &config.adapter {
+            None => None,
+            Some(options) => {
+                let json = options.to_json();
+                let seed = u64::from(config.training.seed);
+                let adapter = Adapter::fresh(&json, &folder.checkpoint, seed)?;
+                Some((json, adapter))
+            }
+        };
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
+        let config_json = folder.config.clone();
+        let tokenizer = Arc::new(tokenizer);
+        Ok(Self { config_json, tokenizer_json, tokenizer, folder: Some(folder), adapter })
+    }
+
+    fn new(
+        options: &LanguageOptions,
+        dataset: &Dataset,
+        templates: &[(String, Template)],
+    ) -> Result<Self> {
+        let vocabulary = Vocabulary {
+            size: options.vocab_size,
+            special_tokens: vec![SOFT_TOKEN.into(), END_TOKEN.into()],
+            around: (None, None),
+            lowercase: false,
+        };
+        let mut texts = Vec::new();
+        for item in dataset.catalogue.items() {
+            // A title stands behind a space in every prompt, a description in none.
+            texts.push(format!(" {}", item.title));
+            texts.extend(item.description.clone());
+            // The words of a prompt are as frequent as its titles.
+            texts.extend(templates.iter().map(|(text, _)| text.clone()));
+        }
+        let tokenizer_json = vocabulary.learn(texts.iter().map(String::as_str))?;
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
+        let end = tokenizer.token_id(END_TOKEN);
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size(),
+            "hidden_size": options.hidden_size,
+            "intermediate_size": options.intermediate_size,
+            "num_hidden_layers": options.num_hidden_layers,
+            "num_attention_heads": options.num_attention_heads,
+            "num_key_value_heads": options.num_key_value_heads,
+            "max_position_embeddings": options.max_position_embeddings,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": true,
+            "bos_token_id": null,
+            "eos_token_id": end,
+        });
+        let config_json = format!("{config:#}\n");
+        let tokenizer = Arc::new(tokenizer);
+        Ok(Self { config_json, tokenizer_json, tokenizer, folder: None, adapter: None })
+    }
+
+    pub(super) fn config(&self) -> Result<LlamaConfig> {
+        LlamaConfig::parse("config.json", &self.config_json)
+    }
+
+    pub(super) fn load(&self, b: &Burn, seed: u64) -> Result<Llama<Burn>> {
+        let config = self.config()?;
+        self.tokenizer.check_vocab_size(config.vocab_size)?;
+        match (&self.folder, &self.adapter) {
+            (None, _) => Llama::load(&Weights::fresh(b, seed), config),
+            (Some(folder), None) => Llama::load(&Weights::new(b, &folder.checkpoint), config),
+            (Some(folder), Some((_, adapter))) => {
+                Llama::load(&Weights::new(b, &folder.checkpoint).with_adapter(adapter), config)
+            }
+        }
+    }
+
+    /// How prompts begin and answers end in this model.
+    pub(super) fn prompt_options(&self, options: PromptOptions) -> Result<PromptOptions> {
+        let config = self.config()?;
+        let end: Option<TokenId> = config.eos_token_ids.first().copied();
+        let end_token_id = end.ok_or_else(|| {
+            Error::file("config.json", "eos_token_id", "a token that ends an answer", "none")
+        })?;
+        Ok(PromptOptions { bos_token_id: config.bos_token_id, end_token_id, ..options })
+    }
+
+    /// The weights under the adapter.
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.folder.as_ref().map(|folder| &folder.checkpoint)
+    }
+
+    pub(super) fn hash(&self, hash: &mut Sha256) {
+        hash.update(&self.config_json);
+        hash.update(&self.tokenizer_json);
+    }
+}

@@ -1,0 +1,432 @@
+//! The loss of TMF: prompts of a batch in one packed pass, cross-entropy of their answers
+//! (Eqs. 9 to 11).
+
+use std::path::{Path, PathBuf};
+
+use tributary_core::backend::{Backend, MatrixData, Segments};
+use tributary_core::metrics::{Denominator, RankingMetrics};
+use tributary_core::models::fusion::{Fusion, FusionConfig, ItemRows};
+use tributary_core::models::llama::{Llama, Rows, TokenId};
+use tributary_core::nn::KvUse;
+use tributary_core::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, SoftKind, Template};
+use tributary_core::random::Random;
+use tributary_core::recommend::{
+    Catalogue, EmbeddingTable, Interaction, ItemEmbeddings, ItemIndex, Recommender, Request,
+    TmfConfig, TmfParts, TmfRecommender,
+};
+use tributary_core::weights::Weights;
+use tributary_core::{Error, Result};
+
+use super::language::Language;
+use super::lessons::{Lessons, Question};
+use super::{TablesConfig, TmfTrainConfig};
+use crate::data::Dataset;
+use crate::files;
+use crate::tmf::{behaviour_rows, one_hot};
+use crate::train::burn_backend::Burn;
+use crate::train::trainer::{Losses, Objective};
+
+/// Beginning of the names of the fusion's weights during training.
+pub(super) const FUSION: &str = "fusion.";
+/// The behaviours' embeddings, which the graph encoder has trained.
+pub(super) const BEHAVIOUR_TABLE: &str = "behaviour_embedding.weight";
+
+/// What encoders know of the items and behaviours of a data set.
+#[derive(Clone, Default)]
+pub(super) struct Modalities {
+    pub(super) items: Option<ItemEmbeddings>,
+    /// (behaviours, behaviour_size)
+    behaviours: Vec<f32>,
+    num_behaviours: usize,
+}
+
+impl Modalities {
+    pub(super) fn read(config: &TablesConfig, dataset: &Dataset) -> Result<Self> {
+        let items = dataset.catalogue.len();
+        let table = |path: &Option<PathBuf>| -> Result<EmbeddingTable> {
+            let Some(path) = path else { return Ok(EmbeddingTable::absent(items)) };
+            let table = EmbeddingTable::load(&files::open_checkpoint(path)?)?;
+            match table.len() == items {
+                true => Ok(table),
+                false => {
+                    let expected = format!("{items} rows, one for each item of {}", dataset.name);
+                    Err(Error::file(path.display(), "rows", expected, table.len()))
+                }
+            }
+        };
+        let num_behaviours = dataset.behaviours.len();
+        let behaviours = match &config.graph {
+            Some(path) => behaviour_rows(&files::open_checkpoint(path)?, &dataset.behaviours)?,
+            None => one_hot(num_behaviours),
+        };
+        let items = ItemEmbeddings {
+            image: table(&config.image)?,
+            text: table(&config.text)?,
+            graph: table(&config.graph)?,
+        };
+        Ok(Self { items: Some(items), behaviours, num_behaviours })
+    }
+
+    /// Widths of picture, text and graph.
+    pub(super) fn widths(&self) -> [usize; 3] {
+        let width =
+            |items: &ItemEmbeddings| [&items.image, &items.text, &items.graph].map(|t| t.width());
+        self.items.as_ref().map_or([0; 3], width)
+    }
+
+    pub(super) fn behaviour_size(&self) -> usize {
+        self.behaviours.len() / self.num_behaviours.max(1)
+    }
+
+    /// The behaviours' table as a weight.
+    pub(super) fn behaviour_table(&self) -> MatrixData {
+        let shape = [self.num_behaviours, self.behaviour_size()];
+        let name = BEHAVIOUR_TABLE.trim_end_matches(".weight");
+        MatrixData::from_f32(name, &self.behaviours, shape)
+    }
+}
+
+/// What an objective is made of besides the data.
+pub(super) struct Parts<'a> {
+    pub(super) model: Llama<Burn>,
+    pub(super) language: &'a Language,
+    pub(super) modalities: Modalities,
+    pub(super) fusion: Option<FusionConfig>,
+    pub(super) templates: Vec<(String, Template)>,
+    pub(super) metric_k: usize,
+}
+
+/// TMF on a batch of questions.
+pub(super) struct TmfObjective<'a> {
+    lessons: &'a Lessons<'a>,
+    config: &'a TmfTrainConfig,
+    language: &'a Language,
+    model: Llama<Burn>,
+    fusion: Option<Fusion<Burn>>,
+    pub(super) modalities: Modalities,
+    prompts: PromptBuilder,
+    templates: Vec<(String, Template)>,
+    pub(super) served: TmfConfig,
+    pub(super) catalogue: Catalogue,
+    lines: Vec<Vec<TokenId>>,
+    metric_k: usize,
+    seed: u64,
+    total_steps: u64,
+}
+
+/// A lesson as tokens.
+struct Lesson {
+    prompt: Hybrid,
+    /// The items that the prompt holds, in its order.
+    history: Vec<ItemIndex>,
+}
+
+/// The soft tokens of a batch as they are collected: rows of the packed prompts, and what stands
+/// there.
+#[derive(Default)]
+struct Soft {
+    behaviour_rows: Vec<u32>,
+    behaviours: Vec<u32>,
+    history_rows: Vec<u32>,
+    /// Which row of the fused histories.
+    history_places: Vec<u32>,
+    histories: Vec<ItemIndex>,
+    lengths: Vec<usize>,
+    candidate_rows: Vec<u32>,
+    candidates: Vec<ItemIndex>,
+}
+
+impl<'a> TmfObjective<'a> {
+    pub(super) fn new(
+        b: &Burn,
+        config: &'a TmfTrainConfig,
+        lessons: &'a Lessons<'a>,
+        parts: Parts<'a>,
+    ) -> Result<Self> {
+        let Parts { model, language, modalities, fusion, templates, metric_k } = parts;
+        let seed = u64::from(config.training.seed);
+        let dataset = lessons.dataset();
+        let prompt = language.prompt_options(config.model.prompt)?;
+        let wordings: Vec<Template> = templates.iter().map(|(_, t)| t.clone()).collect();
+        let mut prompts =
+            PromptBuilder::new(&language.tokenizer, &wordings, &dataset.behaviours, prompt)?;
+        for item in dataset.catalogue.items() {
+            prompts.names_mut().push(&item.title, item.id.as_str());
+        }
+        let fusion = match fusion {
+            None => None,
+            Some(fusion) => {
+                let table = b.matrix(modalities.behaviour_table())?;
+                let place = FUSION.trim_end_matches('.');
+                let weights = Weights::fresh(b, seed).at(place);
+                Some(Fusion::load(&weights, fusion, Some(table))?)
+            }
+        };
+        let names: Vec<&str> = dataset.behaviours.iter().map(String::as_str).collect();
+        let served = TmfConfig {
+            level: config.model.level,
+            prompt,
+            max_candidates: config.data.num_candidates.max(20),
+            ..TmfConfig::new(&names, &config.data.target_behaviour)
+        };
+        let line = |line: &String| -> Result<Vec<TokenId>> {
+            let mut ids = language.tokenizer.encode_content(&format!(" {line}"))?;
+            ids.push(prompt.end_token_id);
+            Ok(ids)
+        };
+        let lines = lessons.lines.iter().map(line).collect::<Result<Vec<_>>>()?;
+        let examples = lessons.questions.len() + lines.len();
+        let steps = examples.div_ceil(config.training.batch_size) as u64 * config.training.epochs;
+        Ok(Self {
+            lessons,
+            config,
+            language,
+            model,
+            fusion,
+            modalities,
+            prompts,
+            templates,
+            served,
+            catalogue: lessons.catalogue()?,
+            lines,
+            metric_k,
+            seed,
+            total_steps: steps,
+        })
+    }
+
+    /// The fusion's configuration, if there is one.
+    pub(super) fn fusion_config(&self) -> Option<&FusionConfig> {
+        self.fusion.as_ref().map(Fusion::config)
+    }
+
+    /// The wording that is served, the first, as its file has it.
+    pub(super) fn template_text(&self) -> &str {
+        self.templates.first().map_or("", |(text, _)| text)
+    }
+
+    /// A question as a prompt with its answer. Wording, candidates and their order are drawn anew at
+    /// every step.
+    fn lesson(&self, question: &Question, level: Level, random: &mut Random) -> Result<Lesson> {
+        let history = self.lessons.history(question);
+        let candidates = self.lessons.candidates(question, random);
+        let prompt = self.prompts.build(&PromptRequest {
+            template: random.below(self.templates.len().max(1) as u64) as usize,
+            level,
+            history: &history,
+            target_behaviour: question.behaviour,
+            candidates: &candidates,
+            seed: random.next_u64(),
+            answer: Some(0),
+        })?;
+        let kept = history.get(prompt.history.clone()).unwrap_or_default();
+        let history = kept.iter().map(|(item, _)| *item).collect();
+        Ok(Lesson { prompt, history })
+    }
+
+    fn line(&self, line: usize) -> Option<Lesson> {
+        let token_ids = self.lines.get(line)?.clone();
+        let prompt = Hybrid {
+            answer: 1..token_ids.len(),
+            token_ids,
+            soft: Vec::new(),
+            history: 0..0,
+            candidates: Vec::new(),
+        };
+        Some(Lesson { prompt, history: Vec::new() })
+    }
+
+    /// (items, width) of each modality.
+    fn fuse(
+        &self,
+        b: &Burn,
+        fusion: &Fusion<Burn>,
+        items: &[ItemIndex],
+        lengths: &[usize],
+    ) -> Result<<Burn as Backend>::Tensor> {
+        let missing = || Error::Internal("tmf: a fusion without tables".into());
+        let tables = self.modalities.items.as_ref().ok_or_else(missing)?;
+        let rows = |table: &EmbeddingTable| -> Result<_> {
+            let (values, present) = table.gather(items)?;
+            Ok((b.upload(&values, [items.len(), table.width()])?, present))
+        };
+        let (image, image_present) = rows(&tables.image)?;
+        let (text, text_present) = rows(&tables.text)?;
+        let (graph, graph_present) = rows(&tables.graph)?;
+        let rows = ItemRows {
+            image: &image,
+            text: &text,
+            graph: &graph,
+            image_present: &image_present,
+            text_present: &text_present,
+            graph_present: &graph_present,
+        };
+        fusion.item_tokens(b, rows, &Segments::new(lengths)?)
+    }
+
+    /// Token embeddings of the packed lessons, soft tokens written over them.
+    fn embed(&self, b: &Burn, ids: &[TokenId], soft: &Soft) -> Result<<Burn as Backend>::Tensor> {
+        let mut hidden = self.model.embed(b, ids)?;
+        let Some(fusion) = &self.fusion else { return Ok(hidden) };
+        if !soft.behaviours.is_empty() {
+            let tokens = fusion.behaviour_tokens(b, &soft.behaviours)?;
+            b.scatter_rows(&mut hidden, &soft.behaviour_rows, &tokens)?;
+        }
+        if !soft.history_rows.is_empty() {
+            let fused = self.fuse(b, fusion, &soft.histories, &soft.lengths)?;
+            let tokens = b.gather_rows(&fused, &soft.history_places)?;
+            b.scatter_rows(&mut hidden, &soft.history_rows, &tokens)?;
+        }
+        if !soft.candidates.is_empty() {
+            let alone = vec![1; soft.candidates.len()];
+            let tokens = self.fuse(b, fusion, &soft.candidates, &alone)?;
+            b.scatter_rows(&mut hidden, &soft.candidate_rows, &tokens)?;
+        }
+        Ok(hidden)
+    }
+
+    /// What serves, with the weights of this moment.
+    fn recommender(&self, b: &Burn) -> Result<TmfRecommender<Burn>> {
+        let fusion = match (&self.fusion, &self.modalities.items) {
+            (Some(fusion), Some(items)) => Some((fusion.clone(), items.clone())),
+            _ => None,
+        };
+        let missing = || Error::Internal("tmf: no template".into());
+        let parts = TmfParts {
+            model: self.model.clone(),
+            tokenizer: self.language.tokenizer.as_ref().clone(),
+            template: self.templates.first().ok_or_else(missing)?.1.clone(),
+            catalogue: self.catalogue.clone(),
+            fusion,
+        };
+        TmfRecommender::new(b.clone(), parts, self.served.clone())
+    }
+}
+
+impl Soft {
+    fn add(&mut self, lesson: &Lesson, offset: u32) {
+        let before = self.histories.len() as u32;
+        for soft in &lesson.prompt.soft {
+            let row = offset + soft.position as u32;
+            match soft.kind {
+                SoftKind::Behaviour(behaviour) => {
+                    self.behaviour_rows.push(row);
+                    self.behaviours.push(behaviour);
+                }
+                SoftKind::History { place, .. } => {
+                    self.history_rows.push(row);
+                    self.history_places.push(before + place as u32);
+                }
+                SoftKind::Candidate { item, .. } => {
+                    self.candidate_rows.push(row);
+                    self.candidates.push(item);
+                }
+            }
+        }
+        self.histories.extend_from_slice(&lesson.history);
+        self.lengths.push(lesson.history.len());
+    }
+}
+
+impl Objective for TmfObjective<'_> {
+    fn examples(&self) -> usize {
+        self.lessons.questions.len() + self.lines.len()
+    }
+
+    fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
+        let step = b.step();
+        // One task for the whole batch, as Eq. 14 has it.
+        let mut random = Random::stream(self.seed ^ 0x7a5c, step);
+        let level = self.config.curriculum.level(
+            self.config.model.level,
+            step,
+            self.total_steps,
+            &mut random,
+        );
+        let mut lessons = Vec::with_capacity(examples.len());
+        for &example in examples {
+            let key = Random::stream(self.seed, step).next_u64();
+            let mut random = Random::stream(key, u64::from(example));
+            let lesson = match self.lessons.questions.get(example as usize) {
+                Some(question) => Some(self.lesson(question, level, &mut random)?),
+                None => self.line(example as usize - self.lessons.questions.len()),
+            };
+            let missing = || Error::Internal(format!("tmf: no example {example}"));
+            lessons.push(lesson.ok_or_else(missing)?);
+        }
+        let (mut ids, mut soft) = (Vec::new(), Soft::default());
+        // The row before each token of an answer predicts it.
+        let (mut asked, mut targets, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        for lesson in &lessons {
+            let offset = ids.len() as u32;
+            soft.add(lesson, offset);
+            let answer = lesson.prompt.answer.clone();
+            asked.extend(answer.clone().map(|position| offset + position as u32 - 1));
+            targets.extend_from_slice(lesson.prompt.token_ids.get(answer.clone()).unwrap_or(&[]));
+            answers.push(answer.len());
+            ids.extend_from_slice(&lesson.prompt.token_ids);
+        }
+        let lengths: Vec<usize> = lessons.iter().map(|l| l.prompt.token_ids.len()).collect();
+        let segments = Segments::new(&lengths)?;
+        let positions = segments.positions(0);
+        let rows = Rows { segments: &segments, positions: &positions };
+        let hidden = self.embed(b, &ids, &soft)?;
+        let hidden = self.model.forward(b, hidden, rows, KvUse::None, None)?;
+        let logits = self.model.logits(b, &b.gather_rows(&hidden, &asked)?)?;
+        let rows = b.cross_entropy(&logits, &targets)?;
+        Ok(Losses { rows, segments: Segments::new(&answers)? })
+    }
+
+    fn example_name(&self, example: u32) -> String {
+        match self.lessons.questions.get(example as usize) {
+            Some(question) => self.lessons.name(question),
+            None => {
+                format!("line {} of the catalogue", example as usize - self.lessons.questions.len())
+            }
+        }
+    }
+
+    fn metric(&self) -> &str {
+        &self.config.training.metric
+    }
+
+    /// The share of validation users whose target comes first among their candidates, by what would
+    /// serve. The candidates are the same at every validation.
+    fn validate(&self, b: &Burn) -> Result<Option<f64>> {
+        if self.lessons.validation.is_empty() {
+            return Ok(None);
+        }
+        let recommender = self.recommender(b)?;
+        let mut metrics = RankingMetrics::new(&[self.metric_k])?;
+        for (i, question) in self.lessons.validation.iter().enumerate() {
+            let mut random = Random::stream(self.seed ^ 0x7a11d, i as u64);
+            let candidates = self.lessons.candidates(question, &mut random);
+            let id = |item: ItemIndex| {
+                let item = self.catalogue.get(item).map(|item| item.id.clone());
+                item.ok_or_else(|| Error::Internal("tmf: an item outside the catalogue".into()))
+            };
+            let history = self.lessons.history(question).into_iter().map(|(item, behaviour)| {
+                let behaviour = self.served.behaviours.get(behaviour as usize).cloned();
+                Ok(Interaction { behaviour, ..Interaction::new(id(item)?) })
+            });
+            let request = Request {
+                history: history.collect::<Result<_>>()?,
+                candidates: Some(candidates.iter().map(|&i| id(i)).collect::<Result<_>>()?),
+                k: candidates.len(),
+                exclude_seen: false,
+                ..Request::default()
+            };
+            let answer = pollster::block_on(recommender.recommend(&request))?;
+            let target = id(question.item)?;
+            metrics.add(
+                answer.items.iter().position(|item| item.id == target).unwrap_or(candidates.len()),
+            );
+        }
+        let by_name = metrics.by_name(Denominator::OverAllUsers);
+        Ok(by_name.get(&self.config.training.metric).copied())
+    }
+
+    fn describe(&self, _folder: &Path) -> Result<()> {
+        Ok(())
+    }
+}
