@@ -32,7 +32,7 @@ pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest,
 pub use catalogue::{
     Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
 };
-pub use embeddings::{EmbeddingTable, ITEM_EMBEDDING, ItemEmbeddings, PRESENT};
+pub use embeddings::{EmbeddingTable, ItemEmbeddings, TABLE_PRESENT};
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 pub use ranking::{Ranked, rank_of, top};
 pub use request::{

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
+pub use tributary_core::recommend::{TABLE_ITEMS as EMBEDDING, TABLE_PRESENT as PRESENT};
 use tributary_core::weights::{NamedTensor, Sink, TensorSpec, save_safetensors};
 use tributary_core::{Error, Result};
 
@@ -18,10 +19,6 @@ use crate::files;
 
 /// Most values of a table: 16 GiB of them.
 pub const MAX_TABLE_VALUES: usize = 1 << 32;
-/// Name of the rows.
-pub const EMBEDDING: &str = "item_embedding.weight";
-/// Name of what says which rows are there.
-pub const PRESENT: &str = "present";
 
 /// What a table holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,13 +1,12 @@
 //! What encoders say about a catalogue's items: one row per item, or none.
 
 use super::catalogue::ItemIndex;
+use super::graph::TABLE_ITEMS;
 use crate::error::{Error, Result};
 use crate::weights::Checkpoint;
 
-/// The tensor of an item table's rows.
-pub const ITEM_EMBEDDING: &str = "item_embedding.weight";
-/// The tensor that says which rows there are.
-pub const PRESENT: &str = "present";
+/// The tensor of an embedding table that says which rows there are.
+pub const TABLE_PRESENT: &str = "present";
 
 /// One encoder's embeddings in catalogue order. An item without a picture, a text or interactions
 /// has a row of zeros that is not `present`.
@@ -35,28 +34,28 @@ impl EmbeddingTable {
     /// # Errors
     /// A missing tensor, another shape, a row that is present and not finite.
     pub fn load(file: &Checkpoint) -> Result<Self> {
-        let values = file.values(ITEM_EMBEDDING)?;
-        let shape = file.info(ITEM_EMBEDDING).map_or(&[][..], |info| &info.shape);
+        let values = file.values(TABLE_ITEMS)?;
+        let shape = file.info(TABLE_ITEMS).map_or(&[][..], |info| &info.shape);
         let wrong = |field: &str, expected: String, found: String| {
             Error::file(file.file(), format!("tensor `{field}`"), expected, found)
         };
         let &[items, width] = shape else {
             let expected = "shape [items, width]".to_owned();
-            return Err(wrong(ITEM_EMBEDDING, expected, format!("shape {shape:?}")));
+            return Err(wrong(TABLE_ITEMS, expected, format!("shape {shape:?}")));
         };
-        let present = match file.has(PRESENT) {
-            true => file.raw(PRESENT)?.iter().map(|&byte| byte != 0).collect(),
+        let present = match file.has(TABLE_PRESENT) {
+            true => file.raw(TABLE_PRESENT)?.iter().map(|&byte| byte != 0).collect(),
             false => vec![true; items],
         };
         if present.len() != items {
             let expected = format!("{items} bytes, one per item");
-            return Err(wrong(PRESENT, expected, present.len().to_string()));
+            return Err(wrong(TABLE_PRESENT, expected, present.len().to_string()));
         }
         let table = Self { width, values, present };
         let bad = (0..items).find(|&item| !table.row(item).iter().all(|value| value.is_finite()));
         match bad {
             Some(item) => {
-                Err(wrong(ITEM_EMBEDDING, "finite values".into(), format!("others in row {item}")))
+                Err(wrong(TABLE_ITEMS, "finite values".into(), format!("others in row {item}")))
             }
             None => Ok(table),
         }
