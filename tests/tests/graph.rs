@@ -236,9 +236,10 @@ fn mbht_gradients_match_finite_differences() {
             error += (f64::from(gradient[i]) - numeric).powi(2);
             size += numeric.powi(2);
         }
-        // Keys' biases have no effect at all: a softmax does not see what all its scores share.
+        // Keys' biases have no effect at all: a softmax does not see what all its scores share. And
+        // a loss of 15 in f32 is rounded to 1e-6, which a step of 0.02 makes 1e-4 of a gradient.
         let count = gradient.len().div_ceil(7) as f64;
-        let bound = 1e-6 * size + 1e-9 * count;
+        let bound = 1e-6 * size + 1e-8 * count;
         println!("{name}: error {error:.1e} of {size:.1e}");
         assert!(error <= bound, "{name}: error {error:.1e} of {size:.1e}");
     }
