@@ -229,7 +229,7 @@ impl Dataset {
     }
 
     /// What decides the result of training on it: a run is resumed on the same data only.
-    pub fn hash(&self, hash: &mut sha2::Sha256) {
+    pub fn digest(&self, hash: &mut sha2::Sha256) {
         use sha2::Digest;
         hash.update((self.catalogue.len() as u64).to_le_bytes());
         hash.update(self.behaviours.join(","));

@@ -180,7 +180,7 @@ impl Scorer for Echo {
             assert_eq!(question.target_behaviour, Some("buy"));
             assert_eq!(question.items.len(), question.behaviours.len());
             let candidates = question.candidates.expect("candidates are drawn");
-            let bought = question.behaviours.iter().any(|&behaviour| behaviour == "buy");
+            let bought = question.behaviours.contains(&"buy");
             let score = |&item: &u32| if item == 2 { 1.0 } else { 0.0 };
             Scores { scores: candidates.iter().map(score).collect(), valid: bought }
         };

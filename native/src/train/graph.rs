@@ -297,6 +297,6 @@ pub fn run(
 /// What decides the weights besides the trainer's own configuration.
 fn identity(config: &GraphTrainConfig, dataset: &Dataset) -> Result<Table> {
     let mut hash = Sha256::new();
-    dataset.hash(&mut hash);
+    dataset.digest(&mut hash);
     config::identity(&config.model, &config.data, hash)
 }

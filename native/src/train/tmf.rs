@@ -327,8 +327,8 @@ fn identity(
     language: &Language,
 ) -> Result<toml::Table> {
     let mut hash = Sha256::new();
-    dataset.hash(&mut hash);
-    language.hash(&mut hash);
+    dataset.digest(&mut hash);
+    language.digest(&mut hash);
     let tables = [&config.tables.image, &config.tables.text, &config.tables.graph];
     for path in tables.into_iter().flatten() {
         hash.update(std::fs::read(path).map_err(|e| Error::io(path.display(), e))?);

@@ -204,7 +204,7 @@ impl Language {
         self.folder.as_ref().map(|folder| &folder.checkpoint)
     }
 
-    pub(super) fn hash(&self, hash: &mut Sha256) {
+    pub(super) fn digest(&self, hash: &mut Sha256) {
         hash.update(&self.config_json);
         hash.update(&self.tokenizer_json);
     }
