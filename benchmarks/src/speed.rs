@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use tributary::language::LanguageModel;
+use tributary::threads::with_ready_threads;
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::dtype::Format;
@@ -63,8 +64,9 @@ pub fn table() -> Outcome<()> {
 
 /// Prints load ms, prefill and decode tokens/s, peak bytes of this process.
 pub fn one(folder: &Path) -> Outcome<()> {
-    // In the pool, as the program does: handing work over from outside costs a wake-up each time.
-    rayon::scope(|_| measure(folder).map_err(|e| e.to_string())).map_err(Into::into)
+    // As `tributary generate` does it: in the pool, its threads at hand.
+    rayon::scope(|_| with_ready_threads(|| measure(folder).map_err(|e| e.to_string())))
+        .map_err(Into::into)
 }
 
 fn measure(folder: &Path) -> Outcome<()> {

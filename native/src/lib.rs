@@ -26,6 +26,7 @@ pub mod files;
 pub mod language;
 pub mod recommender;
 pub mod shop_pictures;
+pub mod threads;
 pub mod tmf;
 #[cfg(feature = "train")]
 pub mod train;

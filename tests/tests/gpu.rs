@@ -220,9 +220,9 @@ fn an_activation_over_the_limit_is_an_error() {
 #[test]
 fn heads_wider_than_the_kernel_are_an_error() {
     let Some(gpu) = default() else { return };
-    let x = gpu.zeros([1, 300]).unwrap();
+    let x = gpu.zeros([1, 2050]).unwrap();
     let segments = Segments::one(1).unwrap();
-    let heads = HeadShape { num_attention_heads: 1, num_key_value_heads: 1, head_dim: 300 };
+    let heads = HeadShape { num_attention_heads: 1, num_key_value_heads: 1, head_dim: 2050 };
     let attend = Attend::new(&segments, Mask::Causal);
     let error = gpu.attention(&x, &x, &x, &attend, heads).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");

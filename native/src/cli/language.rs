@@ -13,6 +13,7 @@ use super::Report;
 use super::arguments::{GenerateArguments, LogitsArguments, ModelArguments, ScoreArguments};
 use crate::device::Device;
 use crate::language::LanguageModel;
+use crate::threads::with_ready_threads;
 use crate::with_backend;
 
 fn open<B: Backend>(backend: B, arguments: &ModelArguments) -> Result<LanguageModel<B>> {
@@ -24,7 +25,13 @@ pub(super) fn generate(
     device: Device,
     quiet: bool,
 ) -> Result<Report> {
-    with_backend!(device.open()?, b => generate_on(open(b, &arguments.model)?, arguments, quiet))
+    with_backend!(device.open()?, b => {
+        let (on_cpu, model) = (b.info().device == "cpu", open(b, &arguments.model)?);
+        match on_cpu {
+            true => with_ready_threads(|| generate_on(model, arguments, quiet)),
+            false => generate_on(model, arguments, quiet),
+        }
+    })
 }
 
 fn generate_on<B: Backend>(
