@@ -32,6 +32,7 @@ pub(super) struct QuantizedRows {
 pub(super) struct Row<'a> {
     pub(super) codes: &'a [i8],
     pub(super) scales: &'a [f32],
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 only"))]
     pub(super) offsets: &'a [i32],
 }
 
