@@ -36,8 +36,9 @@ pub enum Event {
     Finished,
 }
 
-/// A sink that shows a bar with loss, speed and remaining time on stderr: when that is a terminal,
-/// or `always`.
+/// A sink that shows a bar with loss, speed and remaining time on stderr when that is a terminal, or
+/// `always`; elsewhere, a line for each validation.
+#[expect(clippy::print_stderr, reason = "where no bar can be drawn, lines are what a log wants")]
 pub fn bar(always: bool) -> impl FnMut(&Event) {
     let visible = always || std::io::stderr().is_terminal();
     let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -47,9 +48,11 @@ pub fn bar(always: bool) -> impl FnMut(&Event) {
         bar.set_style(style);
     }
     let mut validation = String::new();
+    let mut total = 0;
     move |event| match event {
         Event::Started { step, total_steps } => {
-            bar.set_length(*total_steps);
+            total = *total_steps;
+            bar.set_length(total);
             bar.set_position(*step);
             // Remaining time comes from this process's steps alone.
             bar.reset_eta();
@@ -62,6 +65,10 @@ pub fn bar(always: bool) -> impl FnMut(&Event) {
             let star = if *is_best { " (best)" } else { "" };
             let value = point.validation.unwrap_or(f64::NAN);
             validation = format!(", validation {value:.4}{star}");
+            if !visible {
+                let (step, loss) = (point.step, point.loss);
+                eprintln!("step {step} of {total}: loss {loss:.4}{validation}");
+            }
         }
         Event::Finished => bar.abandon(),
     }
