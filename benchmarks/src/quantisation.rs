@@ -20,8 +20,12 @@ const POSITIONS: usize = 250;
 
 /// The table, for every model that is there.
 pub fn table() -> Outcome<()> {
-    println!("| model | format | bytes | nmse of logits | same top-1 of {} |", 2 * POSITIONS);
-    println!("|---|---|---|---|---|");
+    println!(
+        "| model | format | bytes | nmse of logits | same top-1 of {} | of Gaussian logits with this \
+         nmse |",
+        2 * POSITIONS
+    );
+    println!("|---|---|---|---|---|---|");
     let stories = shared().join("weights/stories260k");
     if stories.is_dir() {
         let folders = FORMATS.map(|format| stories_in(&stories, format));
@@ -106,7 +110,9 @@ fn rows(
             same += pairs.filter(|(f, t)| top(f) == top(t)).count();
         }
         let share = 100.0 * same as f64 / (2 * POSITIONS) as f64;
-        println!("| {name} | {format} | {bytes} | {:.2e} | {share:.1} % |", error / power);
+        let nmse = error / power;
+        let gaussian = 100.0 * gaussian_same_top(vocab_size, nmse);
+        println!("| {name} | {format} | {bytes} | {nmse:.2e} | {share:.1} % | {gaussian:.1} % |");
     }
     Ok(())
 }
@@ -122,4 +128,21 @@ fn logits(model: &Model, ids: &[u32]) -> Outcome<Vec<f32>> {
 
 fn top(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
+}
+
+/// How often the largest of `vocab_size` independent normal logits stays the largest under
+/// independent normal noise of this nmse: what can be expected of a model without preferences,
+/// whatever the format.
+fn gaussian_same_top(vocab_size: usize, nmse: f64) -> f64 {
+    let mut random = Random::new(7);
+    let (mut truth, mut noisy) = (vec![0.0; vocab_size], vec![0.0; vocab_size]);
+    let same = (0..2 * POSITIONS).filter(|_| {
+        for (truth, noisy) in truth.iter_mut().zip(&mut noisy) {
+            let value = random.normal();
+            *truth = value as f32;
+            *noisy = (value + nmse.sqrt() * random.normal()) as f32;
+        }
+        top(&truth) == top(&noisy)
+    });
+    same.count() as f64 / (2 * POSITIONS) as f64
 }
