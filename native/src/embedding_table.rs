@@ -1,4 +1,5 @@
-//! Tables of embeddings, one row per item of a catalogue or per file of a folder.
+//! Writing tables of embeddings, one row per item of a catalogue or per file of a folder; what reads
+//! them is [`tributary_core::recommend::EmbeddingTable`].
 //!
 //! A table is a safetensors file: `item_embedding.weight` F32 (items, d), `present` U8 (items; 0 for
 //! an item without picture or text, whose row is zeros), and in the metadata `encoder` and
@@ -48,56 +49,6 @@ impl TableHeader {
         let shape = [self.items, self.embedding_size];
         file.info(EMBEDDING).is_some_and(|info| info.shape == shape)
             && self.metadata().iter().all(|(key, value)| file.metadata().get(key) == Some(value))
-    }
-}
-
-/// A table in memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EmbeddingTable {
-    /// What it holds.
-    pub header: TableHeader,
-    /// (items, embedding_size)
-    pub values: Vec<f32>,
-    /// Which items have a row.
-    pub present: Vec<bool>,
-}
-
-impl EmbeddingTable {
-    /// Reads a finished table.
-    ///
-    /// # Errors
-    /// A file that is no table, by tensor or key.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = files::open_checkpoint(path)?;
-        let wrong = |field: &str, expected: &str, found: String| {
-            Err(Error::file(path.display(), field, expected, found))
-        };
-        let shape = file.info(EMBEDDING).map(|info| info.shape.clone()).unwrap_or_default();
-        let [items, embedding_size] = shape[..] else {
-            return wrong(EMBEDDING, "a tensor (items, d)", format!("{shape:?}"));
-        };
-        let present = file.raw(PRESENT)?;
-        if present.len() != items {
-            return wrong(PRESENT, &format!("{items} bytes"), present.len().to_string());
-        }
-        let text = |key: &str| file.metadata().get(key).cloned().unwrap_or_default();
-        Ok(Self {
-            header: TableHeader {
-                encoder: text("encoder"),
-                catalogue_sha256: text("catalogue_sha256"),
-                items,
-                embedding_size,
-            },
-            values: file.values(EMBEDDING)?,
-            present: present.iter().map(|&byte| byte != 0).collect(),
-        })
-    }
-
-    /// The row of an item, `None` where it has none.
-    pub fn row(&self, item: usize) -> Option<&[f32]> {
-        let size = self.header.embedding_size;
-        self.present.get(item).filter(|&&present| present)?;
-        self.values.get(item * size..(item + 1) * size)
     }
 }
 

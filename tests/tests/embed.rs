@@ -7,10 +7,12 @@ use std::process::Command;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
 use serde_json::{Value, json};
 use tributary::device::Device;
-use tributary::embedding_table::{EmbeddingTable, TableHeader, TableWriter};
+use tributary::embedding_table::{TableHeader, TableWriter};
 use tributary::encode::{Inputs, encode};
 use tributary::encoder::{AnyEncoder, Encoder, Modality};
+use tributary::files::open_checkpoint;
 use tributary_core::backend::cpu::Cpu;
+use tributary_core::recommend::EmbeddingTable;
 use tributary_core::tokenizer::{Tokenizer, Vocabulary};
 use tributary_tests::files::assert_refused;
 use tributary_tests::folder::Folder;
@@ -31,6 +33,11 @@ fn embedding(arguments: &[&str]) -> Vec<f32> {
     let answer = tributary(arguments).unwrap();
     let values = answer["embedding"].as_array().expect("an embedding").iter();
     values.map(|value| value.as_f64().expect("a number") as f32).collect()
+}
+
+/// A finished table.
+fn read_table(path: &Path) -> EmbeddingTable {
+    EmbeddingTable::load(&open_checkpoint(path).unwrap()).unwrap()
 }
 
 fn text(path: &Path) -> &str {
@@ -183,9 +190,10 @@ fn a_catalogue_becomes_a_table_and_bad_pictures_are_skipped() {
     assert!(failed[0]["error"].as_str().unwrap().contains("4.png"), "{answer}");
     assert_eq!(tributary(&call).unwrap()["was_current"], true, "nothing is done twice");
 
-    let table = EmbeddingTable::read(&out).unwrap();
-    assert_eq!((table.header.items, table.header.embedding_size), (21, 33));
-    assert!(table.header.encoder.starts_with("clip sha256:"), "{}", table.header.encoder);
+    let table = read_table(&out);
+    assert_eq!((table.len(), table.width()), (21, 33));
+    let encoder = open_checkpoint(&out).unwrap().metadata()["encoder"].clone();
+    assert!(encoder.starts_with("clip sha256:"), "{encoder}");
     for item in 0..21 {
         let picture = shop.path().join(format!("images/{item}.png"));
         match table.row(item) {
@@ -206,14 +214,14 @@ fn a_catalogue_becomes_a_table_and_bad_pictures_are_skipped() {
             Some(_) => {}
         }
     }
-    assert!(table.values[4 * 33..5 * 33].iter().all(|&x| x == 0.0), "no picture, no values");
+    assert_eq!(table.gather(&[4]).unwrap(), (vec![0.0; 33], vec![false]), "no picture, no values");
 
     // A folder of pictures: the same rows, in the order of the names.
     let images = shop.path().join("images");
     let out = shop.path().join("folder.safetensors");
     let call = ["embed", "--model", text(&model), "--images", text(&images), "--out", text(&out)];
     assert_eq!(tributary(&call).unwrap()["rows"], 20);
-    let by_name = EmbeddingTable::read(&out).unwrap();
+    let by_name = read_table(&out);
     for (row, item) in [(1, 1), (2, 10)] {
         let truth: Vec<f64> = table.row(item).unwrap().iter().map(|&x| x.into()).collect();
         assert!(nmse(by_name.row(row).unwrap(), &truth) < 1e-10, "1.png, then 10.png: {item}");
@@ -240,7 +248,7 @@ fn a_catalogue_of_texts_is_cut_to_what_the_model_takes() {
     let out = shop.path().join("text.safetensors");
     let done = encode(&encoder, &inputs, &out, &mut |_, _| ()).unwrap();
     assert_eq!((done.encoded, done.absent, done.failures.len()), (21, 1, 0));
-    let table = EmbeddingTable::read(&out).unwrap();
+    let table = read_table(&out);
     assert!(table.row(9).is_none() && table.row(8).is_some());
 }
 
@@ -270,8 +278,9 @@ fn an_interrupted_table_goes_on_where_it_stopped() {
         second.write(item, Some(&row(item))).unwrap();
     }
     second.finish().unwrap();
-    let table = EmbeddingTable::read(&out).unwrap();
-    assert_eq!(table.present, [true, false, true, true, true]);
+    let table = read_table(&out);
+    let present: Vec<bool> = (0..5).map(|item| table.row(item).is_some()).collect();
+    assert_eq!(present, [true, false, true, true, true]);
     assert_eq!(table.row(3), Some(row(3).as_slice()));
     assert!(header("a").is_current(&out) && !header("b").is_current(&out));
     let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();

@@ -52,7 +52,8 @@ impl EmbeddingTable {
             return Err(wrong(TABLE_PRESENT, expected, present.len().to_string()));
         }
         let table = Self { width, values, present };
-        let bad = (0..items).find(|&item| !table.row(item).iter().all(|value| value.is_finite()));
+        let bad =
+            (0..items).find(|&item| !table.stored(item).iter().all(|value| value.is_finite()));
         match bad {
             Some(item) => {
                 Err(wrong(TABLE_ITEMS, "finite values".into(), format!("others in row {item}")))
@@ -102,7 +103,13 @@ impl EmbeddingTable {
         self.width
     }
 
-    fn row(&self, item: usize) -> &[f32] {
+    /// The row of an item, `None` where it has none.
+    pub fn row(&self, item: usize) -> Option<&[f32]> {
+        self.present.get(item).filter(|&&present| present).map(|_| self.stored(item))
+    }
+
+    /// The values of a row, present or not.
+    fn stored(&self, item: usize) -> &[f32] {
         self.values.get(item * self.width..(item + 1) * self.width).unwrap_or(&[])
     }
 
@@ -118,7 +125,7 @@ impl EmbeddingTable {
                 let expected = format!("an item below {}", self.len());
                 return Err(Error::argument("embeddings", "item", expected, item));
             };
-            values.extend_from_slice(self.row(item as usize));
+            values.extend_from_slice(self.stored(item as usize));
             present.push(there);
         }
         Ok((values, present))
