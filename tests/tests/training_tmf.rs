@@ -57,6 +57,9 @@ impl Shop {
         let items = uniform(width as u64, ITEMS * width);
         let mut tensors = vec![NamedTensor::f32("item_embedding.weight", &[ITEMS, width], &items)];
         let mut metadata = BTreeMap::new();
+        if name == "other.safetensors" {
+            metadata.insert("catalogue_sha256".to_owned(), "00".to_owned());
+        }
         if let Some(names) = behaviours {
             let table = uniform(5, 3 * width);
             tensors.push(NamedTensor::f32("behaviour_embedding.weight", &[3, width], &table));
@@ -175,12 +178,14 @@ fn a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one() {
 #[test]
 fn configurations_that_make_no_sense_are_refused_by_key() {
     let shop = Shop::new("tmf-refused");
+    shop.table("other.safetensors", 12, None);
     for (from, to, key) in [
         ("language = 'base'\n", "", "model.language"),
         ("users = 8", "users = 8\nnum_candidates = 1", "data.num_candidates"),
         ("users = 8", "users = 8\ntarget_behaviour = 'rate'", "rate"),
         ("users = 8", "users = 8\nasked_behaviours = ['rate']", "rate"),
         ("kind = 'tmf'", "kind = 'tmff'", "tmff"),
+        ("image = 'image.safetensors'", "image = 'other.safetensors'", "catalogue_sha256"),
         ("users = 8", "user = 8", "user"),
     ] {
         let config = format!("{TMF}{TRAINING}").replace(from, to);

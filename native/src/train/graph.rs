@@ -9,7 +9,7 @@
 mod lightgcn;
 mod mbht;
 mod sequences;
-mod table;
+pub(super) mod table;
 
 use std::path::{Path, PathBuf};
 

@@ -286,7 +286,7 @@ pub fn run(
     let lessons = Lessons::new(&dataset, &config.data)?;
     let modalities = match config.model.level {
         Level::Text => Modalities::default(),
-        _ => Modalities::read(&config.tables, &dataset)?,
+        _ => Modalities::read(&config.tables, &dataset, &config.data.path)?,
     };
     let templates = config.templates()?;
     let language = Language::open(config, &dataset, &templates)?;

@@ -57,7 +57,7 @@ pub(super) fn write(path: &Path, tables: &Tables, dataset: &Dataset, data: &Path
 
 /// Of the catalogue's file beside the data; of the catalogue as it would be written where there is
 /// none.
-fn catalogue_sha256(dataset: &Dataset, data: &Path) -> Result<String> {
+pub(crate) fn catalogue_sha256(dataset: &Dataset, data: &Path) -> Result<String> {
     let folder = if data.is_dir() { Some(data) } else { data.parent() };
     let file = folder.map(|folder| folder.join(CATALOGUE_FILE)).filter(|file| file.is_file());
     let bytes = match file {

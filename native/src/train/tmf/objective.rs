@@ -24,6 +24,7 @@ use crate::data::Dataset;
 use crate::files;
 use crate::tmf::{behaviour_rows, one_hot};
 use crate::train::burn_backend::Burn;
+use crate::train::graph::table::catalogue_sha256;
 use crate::train::trainer::{Losses, Objective};
 
 /// Beginning of the names of the fusion's weights during training.
@@ -41,11 +42,19 @@ pub(super) struct Modalities {
 }
 
 impl Modalities {
-    pub(super) fn read(config: &TablesConfig, dataset: &Dataset) -> Result<Self> {
+    /// `data` is where `dataset` was read from.
+    pub(super) fn read(config: &TablesConfig, dataset: &Dataset, data: &Path) -> Result<Self> {
         let items = dataset.catalogue.len();
+        let catalogue = catalogue_sha256(dataset, data)?;
         let table = |path: &Option<PathBuf>| -> Result<EmbeddingTable> {
             let Some(path) = path else { return Ok(EmbeddingTable::absent(items)) };
-            let table = EmbeddingTable::load(&files::open_checkpoint(path)?)?;
+            let file = files::open_checkpoint(path)?;
+            let of = file.metadata().get("catalogue_sha256").filter(|of| **of != catalogue);
+            if let Some(of) = of {
+                let expected = format!("{catalogue}, the catalogue of {}", dataset.name);
+                return Err(Error::file(path.display(), "catalogue_sha256", expected, of));
+            }
+            let table = EmbeddingTable::load(&file)?;
             match table.len() == items {
                 true => Ok(table),
                 false => {
