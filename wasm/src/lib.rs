@@ -73,15 +73,3 @@ fn nmse(found: &[f32], truth: &[f32]) -> f64 {
     let error: f64 = found.iter().zip(truth).map(|(f, t)| square(f64::from(f - t))).sum();
     error / truth.iter().map(|t| square(f64::from(*t))).sum::<f64>()
 }
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
-mod tests {
-    /// On whatever runs the tests: another processor's kernels are checked by running this there.
-    #[test]
-    fn the_fastest_level_agrees_with_the_scalar_one() {
-        let (level, worst) = (super::Cpu::new().level(), super::self_check().unwrap());
-        println!("{level}: nmse {worst:.1e}");
-        assert!(worst <= super::BOUND, "{level}: nmse {worst:.1e}");
-    }
-}
