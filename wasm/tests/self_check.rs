@@ -1,6 +1,8 @@
 //! The self-check on whatever runs the tests: another processor's kernels are checked by running
 //! this there.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use tributary_core::backend::cpu::Cpu;
 
 #[test]
