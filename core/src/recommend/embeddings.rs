@@ -2,7 +2,9 @@
 
 use super::catalogue::ItemIndex;
 use super::graph::TABLE_ITEMS;
+use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
+use crate::models::fusion::{Fusion, ItemRows};
 use crate::weights::Checkpoint;
 
 /// The tensor of an embedding table that says which rows there are.
@@ -141,4 +143,35 @@ pub struct ItemEmbeddings {
     pub text: EmbeddingTable,
     /// Of the behaviour graph; a new item has none.
     pub graph: EmbeddingTable,
+}
+
+impl ItemEmbeddings {
+    /// The soft tokens of `items`, fused segment by segment: (items, hidden_size).
+    ///
+    /// # Errors
+    /// An item that is not there; segments of another number of rows.
+    pub fn tokens<B: Backend>(
+        &self,
+        b: &B,
+        fusion: &Fusion<B>,
+        items: &[ItemIndex],
+        segments: &Segments,
+    ) -> Result<B::Tensor> {
+        let upload = |table: &EmbeddingTable| -> Result<(B::Tensor, Vec<bool>)> {
+            let (values, present) = table.gather(items)?;
+            Ok((b.upload(&values, [items.len(), table.width()])?, present))
+        };
+        let (image, image_present) = upload(&self.image)?;
+        let (text, text_present) = upload(&self.text)?;
+        let (graph, graph_present) = upload(&self.graph)?;
+        let rows = ItemRows {
+            image: &image,
+            text: &text,
+            graph: &graph,
+            image_present: &image_present,
+            text_present: &text_present,
+            graph_present: &graph_present,
+        };
+        fusion.item_tokens(b, rows, segments)
+    }
 }

@@ -83,8 +83,7 @@ pub fn run(
     options: &FitOptions,
     progress: &mut dyn FnMut(&Event),
 ) -> Result<ClipReport> {
-    let fit_config = config.fit();
-    fit_config.check()?;
+    let fit_config = FitConfig::checked(&config.training, &config.optimizer, &config.schedule)?;
     let k = config.recall_at()?;
     let pairs = Pairs::read(config)?;
     let text = config.model.to_json(pairs.vocab_size);

@@ -145,6 +145,21 @@ pub struct FitConfig {
 }
 
 impl FitConfig {
+    /// The three tables of a configuration file, checked.
+    ///
+    /// # Errors
+    /// Those of [`FitConfig::check`].
+    pub(super) fn checked(
+        training: &TrainingConfig,
+        optimizer: &OptimizerConfig,
+        schedule: &Schedule,
+    ) -> Result<Self> {
+        let (training, optimizer) = (training.clone(), optimizer.clone());
+        let config = Self { training, optimizer, schedule: schedule.clone() };
+        config.check()?;
+        Ok(config)
+    }
+
     /// The k of `training.metric`.
     ///
     /// # Errors

@@ -226,9 +226,7 @@ pub fn run(
     progress: &mut dyn FnMut(&Event),
 ) -> Result<TrainReport> {
     let GraphTrainConfig { model, data, training, optimizer, schedule } = config;
-    let (training, optimizer) = (training.clone(), optimizer.clone());
-    let fit_config = FitConfig { training, optimizer, schedule: schedule.clone() };
-    fit_config.check()?;
+    let fit_config = FitConfig::checked(training, optimizer, schedule)?;
     let mut dataset = Dataset::read(&data.path)?;
     if dataset.split != SplitRule::Given {
         dataset.hold_out(&data.target_behaviour)?;

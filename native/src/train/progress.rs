@@ -66,6 +66,7 @@ pub fn bar(always: bool) -> impl FnMut(&Event) {
             let value = point.validation.unwrap_or(f64::NAN);
             validation = format!(", validation {value:.4}{star}");
             if !visible {
+                // A log shows no bar; without a line per validation a long run would say nothing.
                 let (step, loss) = (point.step, point.loss);
                 eprintln!("step {step} of {total}: loss {loss:.4}{validation}");
             }

@@ -168,9 +168,7 @@ pub fn run(
     progress: &mut dyn FnMut(&Event),
 ) -> Result<TrainReport> {
     let TrainConfig { model, data, training, optimizer, schedule } = config;
-    let (training, optimizer) = (training.clone(), optimizer.clone());
-    let fit_config = FitConfig { training, optimizer, schedule: schedule.clone() };
-    fit_config.check()?;
+    let fit_config = FitConfig::checked(training, optimizer, schedule)?;
     if data.min_sequence_length < 2 {
         let expected = "at least 2: an item and its successor";
         let found = data.min_sequence_length;

@@ -196,12 +196,7 @@ impl TmfTrainConfig {
     }
 
     fn check(&self) -> Result<FitConfig> {
-        let fit = FitConfig {
-            training: self.training.clone(),
-            optimizer: self.optimizer.clone(),
-            schedule: self.schedule.clone(),
-        };
-        fit.check()?;
+        let fit = FitConfig::checked(&self.training, &self.optimizer, &self.schedule)?;
         fit.metric_k()?;
         self.curriculum.check()?;
         let wrong = |field, expected, found: String| {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
-use crate::models::fusion::{Fusion, ItemRows};
+use crate::models::fusion::Fusion;
 use crate::prompt::{Hybrid, SoftKind};
 use crate::recommend::catalogue::ItemIndex;
 use crate::recommend::embeddings::{EmbeddingTable, ItemEmbeddings};
@@ -80,22 +80,7 @@ impl<B: Backend> SoftSource<B> {
 
     /// Rows of the items of one pass: (items, hidden_size).
     fn fuse(&self, b: &B, items: &[ItemIndex], segments: &Segments) -> Result<B::Tensor> {
-        let upload = |table: &EmbeddingTable| -> Result<(B::Tensor, Vec<bool>)> {
-            let (values, present) = table.gather(items)?;
-            Ok((b.upload(&values, [items.len(), table.width()])?, present))
-        };
-        let (image, image_present) = upload(&self.embeddings.image)?;
-        let (text, text_present) = upload(&self.embeddings.text)?;
-        let (graph, graph_present) = upload(&self.embeddings.graph)?;
-        let rows = ItemRows {
-            image: &image,
-            text: &text,
-            graph: &graph,
-            image_present: &image_present,
-            text_present: &text_present,
-            graph_present: &graph_present,
-        };
-        self.fusion.item_tokens(b, rows, segments)
+        self.embeddings.tokens(b, &self.fusion, items, segments)
     }
 
     /// Makes sure that the candidates' tokens are there.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tributary_core::{Error, Result};
 
-use super::super::config::{self, FitConfig, TrainingConfig};
+use super::super::config::{self, TrainingConfig};
 use super::super::optimizer::OptimizerConfig;
 use super::super::schedule::Schedule;
 
@@ -206,14 +206,6 @@ impl ClipTrainConfig {
             config.data.path = folder.join(&config.data.path);
         }
         Ok(config)
-    }
-
-    pub(super) fn fit(&self) -> FitConfig {
-        FitConfig {
-            training: self.training.clone(),
-            optimizer: self.optimizer.clone(),
-            schedule: self.schedule.clone(),
-        }
     }
 
     /// The k of the recall that validates.

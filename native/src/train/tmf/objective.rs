@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tributary_core::backend::{Backend, MatrixData, Segments};
 use tributary_core::metrics::{Denominator, RankingMetrics};
-use tributary_core::models::fusion::{Fusion, FusionConfig, ItemRows};
+use tributary_core::models::fusion::{Fusion, FusionConfig};
 use tributary_core::models::llama::{Llama, Rows, TokenId};
 use tributary_core::nn::KvUse;
 use tributary_core::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, SoftKind, Template};
@@ -245,7 +245,7 @@ impl<'a> TmfObjective<'a> {
         Some(Lesson { prompt, history: Vec::new() })
     }
 
-    /// (items, width) of each modality.
+    /// The soft tokens of items: (items, hidden_size).
     fn fuse(
         &self,
         b: &Burn,
@@ -255,22 +255,7 @@ impl<'a> TmfObjective<'a> {
     ) -> Result<<Burn as Backend>::Tensor> {
         let missing = || Error::Internal("tmf: a fusion without tables".into());
         let tables = self.modalities.items.as_ref().ok_or_else(missing)?;
-        let rows = |table: &EmbeddingTable| -> Result<_> {
-            let (values, present) = table.gather(items)?;
-            Ok((b.upload(&values, [items.len(), table.width()])?, present))
-        };
-        let (image, image_present) = rows(&tables.image)?;
-        let (text, text_present) = rows(&tables.text)?;
-        let (graph, graph_present) = rows(&tables.graph)?;
-        let rows = ItemRows {
-            image: &image,
-            text: &text,
-            graph: &graph,
-            image_present: &image_present,
-            text_present: &text_present,
-            graph_present: &graph_present,
-        };
-        fusion.item_tokens(b, rows, &Segments::new(lengths)?)
+        tables.tokens(b, fusion, items, &Segments::new(lengths)?)
     }
 
     /// Token embeddings of the packed lessons, soft tokens written over them.
