@@ -60,8 +60,8 @@ impl Leaves {
         slots
     }
 
-    fn load(&self, values: &[Vec<f32>]) -> Result<Loaded> {
-        let options = BurnOptions { trainable: Trainable::Everything, seed: 5 };
+    fn load(&self, composed: bool, values: &[Vec<f32>]) -> Result<Loaded> {
+        let options = BurnOptions { trainable: Trainable::Everything, seed: 5, composed };
         let b = Burn::new(BurnDevice::Cpu, options)?;
         let mut values = values.iter();
         let mut next = || values.next().expect("one entry per slot");
@@ -96,17 +96,32 @@ fn check(name: &str, leaves: Leaves, operation: impl Fn(&Loaded) -> Result<Tenso
     check_with_step(STEP, name, leaves, operation);
 }
 
+/// With the kernels' own backward passes and with burn's operations alone.
+
 fn check_with_step(
     h: f64,
     name: &str,
     leaves: Leaves,
     operation: impl Fn(&Loaded) -> Result<Tensor>,
 ) {
+    for composed in [false, true] {
+        let name = format!("{name}{}", if composed { ", composed" } else { "" });
+        check_path(h, &name, &leaves, composed, &operation);
+    }
+}
+
+fn check_path(
+    h: f64,
+    name: &str,
+    leaves: &Leaves,
+    composed: bool,
+    operation: &impl Fn(&Loaded) -> Result<Tensor>,
+) {
     let slots = leaves.slots();
     let start: Vec<Vec<f32>> =
         slots.iter().enumerate().map(|(seed, (_, len))| values(seed, *len)).collect();
 
-    let loaded = leaves.load(&start).expect(name);
+    let loaded = leaves.load(composed, &start).expect(name);
     let y = operation(&loaded).expect(name);
     let shape = loaded.b.shape(&y);
     let c = loaded.b.upload(&coefficients(shape[0] * shape[1]), shape).expect(name);
@@ -115,7 +130,7 @@ fn check_with_step(
     let gradients = loaded.b.backward(&loss).expect(name);
 
     let loss_at = |values: &[Vec<f32>]| -> f64 {
-        let loaded = leaves.load(values).expect(name);
+        let loaded = leaves.load(composed, values).expect(name);
         let y = read(&loaded.b, &operation(&loaded).expect(name));
         coefficients(y.len()).iter().zip(&y).map(|(&c, &y)| f64::from(c) * f64::from(y)).sum()
     };
@@ -317,7 +332,7 @@ fn losses_and_elementwise_operations() {
 
 #[test]
 fn a_frozen_weight_has_no_gradient_and_inference_no_graph() {
-    let options = BurnOptions { trainable: Trainable::Adapters, seed: 0 };
+    let options = BurnOptions { trainable: Trainable::Adapters, seed: 0, ..BurnOptions::default() };
     let b = Burn::new(BurnDevice::Cpu, options).expect("cpu");
     let mut data = MatrixData::from_f32("q_proj.weight", &values(1, 15), [3, 5]);
     data.lora = Some(LoraData { r: 2, a: values(2, 10), b: values(3, 6), scale: 0.5 });
@@ -338,7 +353,7 @@ fn a_frozen_weight_has_no_gradient_and_inference_no_graph() {
 #[test]
 fn dropout_draws_the_same_mask_for_the_same_seed_and_step() {
     let draw = |seed, step, training| {
-        let options = BurnOptions { trainable: Trainable::Nothing, seed };
+        let options = BurnOptions { trainable: Trainable::Nothing, seed, ..BurnOptions::default() };
         let b = Burn::new(BurnDevice::Cpu, options).expect("cpu");
         if training {
             b.training(step);

@@ -26,7 +26,8 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 fn burn() -> Burn {
-    let options = BurnOptions { trainable: Trainable::Everything, seed: 1 };
+    let options =
+        BurnOptions { trainable: Trainable::Everything, seed: 1, ..BurnOptions::default() };
     Burn::new(BurnDevice::Cpu, options).expect("burn-flex")
 }
 

@@ -113,7 +113,8 @@ fn packed_examples_lose_what_serving_scores() {
 
 #[test]
 fn the_gradient_reaches_every_soft_token() {
-    let options = BurnOptions { trainable: Trainable::Everything, seed: 5 };
+    let options =
+        BurnOptions { trainable: Trainable::Everything, seed: 5, ..BurnOptions::default() };
     let b = Burn::new(BurnDevice::Cpu, options).unwrap();
     let model = llama(&b, 1);
     let told = examples(true);

@@ -141,7 +141,10 @@ fn train(
     change: impl Fn(&mut Walk),
 ) -> Result<TrainReport> {
     let seed = u64::from(config.training.seed);
-    let b = Burn::new(BurnDevice::Cpu, BurnOptions { trainable: Trainable::Everything, seed })?;
+    let b = Burn::new(
+        BurnDevice::Cpu,
+        BurnOptions { trainable: Trainable::Everything, seed, ..BurnOptions::default() },
+    )?;
     let mut walk = Walk::load(&b);
     change(&mut walk);
     let options = FitOptions { out: out.to_owned(), resume, max_steps };
@@ -347,7 +350,8 @@ fn adam_and_adamw_equal_their_f64_twin() {
             max_grad_norm,
             ..OptimizerConfig::default()
         };
-        let options = BurnOptions { trainable: Trainable::Everything, seed: 0 };
+        let options =
+            BurnOptions { trainable: Trainable::Everything, seed: 0, ..BurnOptions::default() };
         let b = Burn::new(BurnDevice::Cpu, options).expect("cpu");
         let (start, bias) = ([0.5_f32, -1.0, 0.25, 2.0, -0.75, 1.5], [0.1_f32, -0.2]);
         let dense = b.matrix(MatrixData::from_f32("dense", &start, [2, 3])).expect("a matrix");

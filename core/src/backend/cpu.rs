@@ -10,6 +10,7 @@ mod concat;
 mod cross_entropy;
 mod dot;
 mod gemm;
+mod gradient;
 mod l2_normalize;
 mod layer_norm;
 mod level;
@@ -87,6 +88,11 @@ impl Tensor {
     /// Row-major values.
     pub fn data(&self) -> &[f32] {
         &self.data
+    }
+
+    /// The values themselves, copied only if somebody else still holds the tensor.
+    pub fn into_data(self) -> Vec<f32> {
+        Arc::try_unwrap(self.data).map_or_else(|shared| shared.to_vec(), |values| values.floats)
     }
 
     fn row(&self, row: usize) -> &[f32] {

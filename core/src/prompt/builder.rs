@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::names::Names;
-use super::template::{Part, Pattern, Template};
+use super::template::{Part, Template};
 use super::window::{MAX_ENTRIES, Window};
 use super::{Hybrid, Level, SOFT_TOKEN_ID, Soft, SoftKind};
 use crate::error::{Context, Error, Result};
@@ -72,13 +72,24 @@ pub struct PromptBuilder {
 #[derive(Clone, Debug)]
 struct Wording {
     head: Vec<TokenId>,
-    history: Vec<Vec<Piece>>, // by behaviour
+    history: Vec<Entry>, // by behaviour
     history_separator: Vec<TokenId>,
     history_empty: Vec<TokenId>,
     question: Vec<Vec<Piece>>, // by behaviour; the words before the candidates at the end
     candidate: Vec<Piece>,
     candidate_separator: Vec<TokenId>,
     closing: Vec<TokenId>,
+}
+
+/// What is written of the events that follow each other on one item: it is named once.
+#[derive(Clone, Debug)]
+struct Entry {
+    before: Vec<Piece>,
+    /// The behaviour of the first event.
+    behaviour: Vec<Piece>,
+    /// The behaviour of an event behind the first, a space before it.
+    further: Vec<Piece>,
+    after: Vec<Piece>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,13 +178,13 @@ impl PromptBuilder {
         if start == history.len() && wording.history_empty.len() <= room {
             prompt.tokens(&wording.history_empty);
         }
-        for (place, &(item, behaviour)) in history[start..].iter().enumerate() {
+        let mut place = 0;
+        for events in entries(&history[start..]) {
             if place > 0 {
                 prompt.tokens(&wording.history_separator);
             }
-            let name = self.names.tokens(item).at(|| "history")?;
-            let entry = get("history.behaviour", &wording.history, behaviour as usize)?;
-            prompt.pieces(entry, Some((name, SoftKind::History { item, place })));
+            self.entry(&mut prompt, wording, events, place)?;
+            place += events.len();
         }
         prompt.join(tail);
 
@@ -202,17 +213,38 @@ impl PromptBuilder {
         let window = &self.options.window;
         let over = history.len().saturating_sub(MAX_ENTRIES);
         let first = over.next_multiple_of(MAX_ENTRIES / 2).min(history.len());
-        let tokens = history[first..].iter().map(|&(item, behaviour)| {
-            let entry = get("history.behaviour", &wording.history, behaviour as usize)?;
-            let name = self.names.tokens(item).at(|| "history")?;
+        let kept = &history[first..];
+        let tokens = entries(kept).map(|events| {
             // Counted by what it would write. The first entry pays for a separator it does not use.
             let mut writer = Writer::new(level);
             writer.tokens(&wording.history_separator);
-            writer.pieces(entry, Some((name, SoftKind::History { item, place: 0 })));
+            self.entry(&mut writer, wording, events, 0)?;
             Ok(writer.ids.len())
         });
         let tokens = tokens.collect::<Result<Vec<usize>>>()?;
-        Ok(first + window.first(&tokens, room))
+        let dropped = entries(kept).take(window.first(&tokens, room));
+        Ok(first + dropped.map(<[_]>::len).sum::<usize>())
+    }
+
+    /// `place`: of the first of these events on one item.
+    fn entry(
+        &self,
+        writer: &mut Writer,
+        wording: &Wording,
+        events: &[(u32, u32)],
+        place: usize,
+    ) -> Result<()> {
+        let of = |behaviour: u32| get("history.behaviour", &wording.history, behaviour as usize);
+        let Some((&(item, behaviour), further)) = events.split_first() else { return Ok(()) };
+        let (entry, name) = (of(behaviour)?, self.names.tokens(item).at(|| "history")?);
+        let about = Some((name, SoftKind::History { item, place }));
+        writer.pieces(&entry.before, about);
+        writer.pieces(&entry.behaviour, about);
+        for &(_, behaviour) in further {
+            writer.pieces(&of(behaviour)?.further, about);
+        }
+        writer.pieces(&entry.after, about);
+        Ok(())
     }
 }
 
@@ -227,20 +259,35 @@ impl Wording {
             "" => Ok(Vec::new()),
             text => tokenizer.encode_within(text, false),
         };
-        let pieces = |pattern: &Pattern, behaviour: u32, name: &str| -> Result<Vec<Piece>> {
-            let piece = |part: &Part| {
-                Ok(match part {
-                    Part::Text(text) => Piece::Tokens(words(text)?),
-                    Part::Behaviour { spaced } => {
-                        let text = format!("{}{name}", if *spaced { " " } else { "" });
-                        Piece::Tokens(tokenizer.encode_within(&text, true)?)
-                    }
-                    Part::BehaviourToken => Piece::BehaviourToken(behaviour),
-                    Part::Title => Piece::Title,
-                    Part::ItemToken => Piece::ItemToken,
-                })
-            };
-            pattern.0.iter().map(piece).collect()
+        let piece = |part: &Part, behaviour: u32, name: &str, spaced: bool| {
+            Ok(match part {
+                Part::Text(text) => Piece::Tokens(words(text)?),
+                Part::Behaviour { spaced: own } => {
+                    let text = format!("{}{name}", if *own || spaced { " " } else { "" });
+                    Piece::Tokens(tokenizer.encode_within(&text, true)?)
+                }
+                Part::BehaviourToken => Piece::BehaviourToken(behaviour),
+                Part::Title => Piece::Title,
+                Part::ItemToken => Piece::ItemToken,
+            })
+        };
+        let pieces = |parts: &[Part], behaviour: u32, name: &str, spaced: bool| {
+            let pieces = parts.iter().map(|part| piece(part, behaviour, name, spaced));
+            pieces.collect::<Result<Vec<Piece>>>()
+        };
+        let entry = |behaviour: u32, name: &str| -> Result<Entry> {
+            let parts = &template.history_entry.0;
+            let is_behaviour =
+                |part: &Part| matches!(part, Part::Behaviour { .. } | Part::BehaviourToken);
+            let first = parts.iter().position(is_behaviour).unwrap_or(0);
+            let end = parts.iter().rposition(is_behaviour).map_or(first, |last| last + 1);
+            let own = &parts[first..end];
+            Ok(Entry {
+                before: pieces(&parts[..first], behaviour, name, false)?,
+                behaviour: pieces(own, behaviour, name, false)?,
+                further: pieces(own, behaviour, name, true)?,
+                after: pieces(&parts[end..], behaviour, name, false)?,
+            })
         };
         let mut head: Vec<TokenId> = options.bos_token_id.into_iter().collect();
         head.extend(words(&template.instruction)?);
@@ -251,8 +298,8 @@ impl Wording {
                 Some(words) => (words.history.as_str(), words.target.as_str()),
                 None => (name.as_str(), name.as_str()),
             };
-            history.push(pieces(&template.history_entry, behaviour, past)?);
-            let mut asked = pieces(&template.question, behaviour, target)?;
+            history.push(entry(behaviour, past)?);
+            let mut asked = pieces(&template.question.0, behaviour, target, false)?;
             asked.push(Piece::Tokens(words(&template.candidates)?));
             question.push(asked);
         }
@@ -262,11 +309,16 @@ impl Wording {
             history_separator: words(&template.history_separator)?,
             history_empty: words(&template.history_empty)?,
             question,
-            candidate: pieces(&template.candidate_entry, 0, "")?,
+            candidate: pieces(&template.candidate_entry.0, 0, "", false)?,
             candidate_separator: words(&template.candidate_separator)?,
             closing: words(&template.closing)?,
         })
     }
+}
+
+/// Events that follow each other on one item, together.
+fn entries(history: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32)]> {
+    history.chunk_by(|(item, _), (next, _)| item == next)
 }
 
 /// A prompt as it grows.

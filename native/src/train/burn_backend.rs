@@ -5,6 +5,7 @@
 //! when they are loaded.
 
 mod attention;
+mod fused;
 mod loss;
 mod parameter;
 mod rows;
@@ -64,6 +65,9 @@ pub struct BurnOptions {
     pub trainable: Trainable,
     /// Seed of the dropout masks.
     pub seed: u64,
+    /// Compose every operation of burn's own, as on a GPU, where the processor has kernels with a
+    /// backward pass of their own. For tests and comparisons.
+    pub composed: bool,
 }
 
 /// The burn backend. Clones share weights and state; one `Burn` trains one model.
@@ -118,6 +122,14 @@ impl Burn {
         lock(&self.shared.state).training = false;
     }
 
+    fn is_training(&self) -> bool {
+        lock(&self.shared.state).training
+    }
+
+    fn fused(&self) -> bool {
+        !self.shared.options.composed
+    }
+
     /// The trainable weights loaded so far, by name.
     pub fn parameters(&self) -> Vec<Arc<Parameter>> {
         let mut parameters = lock(&self.shared.parameters).clone();
@@ -142,7 +154,7 @@ impl Burn {
 
     /// The value of a weight: with its graph while training, a constant otherwise.
     fn value(&self, parameter: &Parameter) -> Tensor<2> {
-        if lock(&self.shared.state).training { parameter.tracked() } else { parameter.constant() }
+        if self.is_training() { parameter.tracked() } else { parameter.constant() }
     }
 
     /// A vector (1, len), with its graph while training.
@@ -355,13 +367,23 @@ impl Backend for Burn {
         if q.dims()[0] == 0 {
             return self.zeros([0, heads.q_size()]);
         }
-        Ok(attention::attention(self, [q, k, v], attend, heads))
+        let fused = self.fused().then(|| fused::Attention::new(attend, heads, self.is_training()));
+        match fused.flatten().and_then(|operation| fused::apply(operation, [q, k, v])) {
+            Some(y) => y,
+            None => Ok(attention::attention(self, [q, k, v], attend, heads)),
+        }
     }
 
     fn rms_norm(&self, x: &Tensor<2>, weight: &Vector, eps: f32) -> Result<Tensor<2>> {
         check::vector("rms_norm", "weight", x.dims(), weight.len())?;
+        let value = self.value(&weight.weight);
+        if self.fused()
+            && let Some(y) = fused::apply(fused::RmsNorm { eps }, [x, &value])
+        {
+            return y;
+        }
         let mean_square = (x.clone() * x.clone()).mean_dim(1);
-        Ok(x.clone() / (mean_square + eps).sqrt() * self.value(&weight.weight))
+        Ok(x.clone() / (mean_square + eps).sqrt() * value)
     }
 
     fn layer_norm(
@@ -385,6 +407,12 @@ impl Backend for Burn {
 
     fn rope(&self, x: &Tensor<2>, angles: &Tensor<2>, head_dim: usize) -> Result<Tensor<2>> {
         check::rope(x.dims(), angles.dims(), head_dim)?;
+        if self.fused()
+            && let Some(rope) = fused::Rope::new(angles, head_dim)
+            && let Some(y) = fused::apply(rope, [x])
+        {
+            return y;
+        }
         let ([rows, cols], half) = (x.dims(), head_dim / 2);
         let angles = angles.clone().reshape([rows, 1, head_dim]);
         let (cos, sin) = (angles.clone().narrow(2, 0, half), angles.narrow(2, half, half));
@@ -454,6 +482,12 @@ impl Backend for Burn {
 
     fn gated(&self, gate: &Tensor<2>, up: &Tensor<2>, f: Activation) -> Result<Tensor<2>> {
         check::pair("gated", "up", gate.dims(), up.dims())?;
+        if self.fused()
+            && f == Activation::Silu
+            && let Some(y) = fused::apply(fused::SiluGated, [gate, up])
+        {
+            return y;
+        }
         Ok(self.activate(gate, f)? * up.clone())
     }
 

@@ -90,7 +90,10 @@ pub fn run(
     let clip_config = ClipConfig::parse("model", &text)?;
     let seed = u64::from(config.training.seed);
     let trainable = Trainable::Everything;
-    let b = Burn::new(config.training.device, BurnOptions { trainable, seed })?;
+    let b = Burn::new(
+        config.training.device,
+        BurnOptions { trainable, seed, ..BurnOptions::default() },
+    )?;
     let clip = Clip::load(&Weights::fresh(&b, seed), clip_config)?;
     let parameters =
         b.parameters().iter().map(|p| p.axes().iter().product::<usize>()).sum::<usize>();

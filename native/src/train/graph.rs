@@ -242,7 +242,10 @@ pub fn run(
 
     let seed = u64::from(config.training.seed);
     let trainable = Trainable::Everything;
-    let b = Burn::new(config.training.device, BurnOptions { trainable, seed })?;
+    let b = Burn::new(
+        config.training.device,
+        BurnOptions { trainable, seed, ..BurnOptions::default() },
+    )?;
     let weights = Weights::fresh(&b, seed);
     let open = |report: &TrainReport| -> Result<Checkpoint> {
         let bytes =

@@ -184,7 +184,10 @@ pub fn run(
 
     let seed = u64::from(config.training.seed);
     let trainable = Trainable::Everything;
-    let b = Burn::new(config.training.device, BurnOptions { trainable, seed })?;
+    let b = Burn::new(
+        config.training.device,
+        BurnOptions { trainable, seed, ..BurnOptions::default() },
+    )?;
     let mut catalogue = dataset.catalogue.clone();
     catalogue.set_popularity(&dataset.popularity())?;
     let weights = Weights::fresh(&b, seed);

@@ -80,6 +80,10 @@ pub struct TmfDataConfig {
     /// Validate on the first so many users; 200 where the file is silent.
     #[serde(default = "validation_users")]
     pub validation_users: usize,
+    /// Learn the words of the prompts too, not of their answers alone: how a base model comes to
+    /// know names and what follows what in a history. Eq. 9 is about answers alone.
+    #[serde(default)]
+    pub learn_prompts: bool,
     /// How often each line of the catalogue is a lesson of its own per epoch; 0: never.
     #[serde(default)]
     pub catalogue_lessons: usize,
@@ -293,7 +297,10 @@ pub fn run(
         name != objective::BEHAVIOUR_TABLE
             && (whole || name.contains(".lora_") || name.starts_with(objective::FUSION))
     }));
-    let b = Burn::new(config.training.device, BurnOptions { trainable, seed })?;
+    let b = Burn::new(
+        config.training.device,
+        BurnOptions { trainable, seed, ..BurnOptions::default() },
+    )?;
     let model = language.load(&b, seed)?;
     let objective = TmfObjective::new(
         &b,

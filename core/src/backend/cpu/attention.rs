@@ -61,6 +61,27 @@ pub(super) fn attention(
     Ok(Tensor::new(y, q.shape))
 }
 
+/// Rows of `keys` scores become weights; row i sees its first `seen(i)` keys, the others weigh 0.
+pub(super) fn softmax(
+    level: Level,
+    scores: &mut [f32],
+    keys: usize,
+    seen: impl Fn(usize) -> usize,
+) {
+    level.run(
+        #[inline(always)]
+        || {
+            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                let (seen, hidden) = scores.split_at_mut(seen(row));
+                hidden.fill(0.0);
+                let peak = math::max(seen);
+                let scale = math::exp_sum(seen, peak).recip();
+                seen.iter_mut().for_each(|p| *p *= scale);
+            }
+        },
+    );
+}
+
 #[expect(clippy::too_many_arguments, reason = "the arguments of attention and its place in it")]
 fn one_head(
     level: Level,
@@ -116,22 +137,10 @@ fn one_head(
             }
         }
     }
-    level.run(
-        #[inline(always)]
-        || {
-            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                let seen = match attend.mask {
-                    Mask::Causal => prefix + tile.rows.start + row + 1 - tile.own.start,
-                    Mask::Bidirectional => keys,
-                };
-                let (seen, hidden) = scores.split_at_mut(seen);
-                hidden.fill(0.0);
-                let peak = math::max(seen);
-                let scale = math::exp_sum(seen, peak).recip();
-                seen.iter_mut().for_each(|p| *p *= scale);
-            }
-        },
-    );
+    softmax(level, scores, keys, |row| match attend.mask {
+        Mask::Causal => prefix + tile.rows.start + row + 1 - tile.own.start,
+        Mask::Bidirectional => keys,
+    });
     if few {
         let mut context = vec![0.0; head_dim];
         for (row, scores) in scores.chunks_exact(keys).enumerate() {

@@ -19,6 +19,8 @@ use crate::train::burn_backend::Burn;
 /// Stands under soft tokens; the first id, as [`tributary_core::prompt::SOFT_TOKEN_ID`] has it.
 const SOFT_TOKEN: &str = "<soft>";
 const END_TOKEN: &str = "</s>";
+/// Copies of each title among the texts a vocabulary is learned from: prompts are mostly titles.
+const TITLES: usize = 16;
 
 /// `[language]`: a new Llama and its vocabulary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,10 +145,15 @@ impl Language {
         let mut texts = Vec::new();
         for item in dataset.catalogue.items() {
             // A title stands behind a space in every prompt, a description in none.
-            texts.push(format!(" {}", item.title));
+            texts.extend(std::iter::repeat_n(format!(" {}", item.title), TITLES));
             texts.extend(item.description.clone());
             // The words of a prompt are as frequent as its titles.
-            texts.extend(templates.iter().map(|(text, _)| text.clone()));
+            for (text, template) in templates {
+                texts.push(text.clone());
+                let words = dataset.behaviours.iter().filter_map(|b| template.behaviours.get(b));
+                let words = words.flat_map(|words| [&words.history, &words.target]);
+                texts.extend(words.map(|word| format!(" {word}")));
+            }
         }
         let tokenizer_json = vocabulary.learn(texts.iter().map(String::as_str))?;
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;

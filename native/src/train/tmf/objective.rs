@@ -8,7 +8,9 @@ use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::models::fusion::{Fusion, FusionConfig};
 use tributary_core::models::llama::{Llama, Rows, TokenId};
 use tributary_core::nn::KvUse;
-use tributary_core::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, SoftKind, Template};
+use tributary_core::prompt::{
+    Hybrid, Level, PromptBuilder, PromptRequest, SOFT_TOKEN_ID, SoftKind, Template,
+};
 use tributary_core::random::Random;
 use tributary_core::recommend::{
     Catalogue, EmbeddingTable, Interaction, ItemEmbeddings, ItemIndex, Recommender, Request,
@@ -233,6 +235,12 @@ impl<'a> TmfObjective<'a> {
         Ok(Lesson { prompt, history })
     }
 
+    /// Whether the token at `position` is one to learn. What stands under a soft token is not.
+    fn is_learned(&self, prompt: &Hybrid, position: usize, token: TokenId) -> bool {
+        let everywhere = self.config.data.learn_prompts && position > 0 && token != SOFT_TOKEN_ID;
+        everywhere || prompt.answer.contains(&position)
+    }
+
     fn line(&self, line: usize) -> Option<Lesson> {
         let token_ids = self.lines.get(line)?.clone();
         let prompt = Hybrid {
@@ -349,15 +357,19 @@ impl Objective for TmfObjective<'_> {
             lessons.push(lesson.ok_or_else(missing)?);
         }
         let (mut ids, mut soft) = (Vec::new(), Soft::default());
-        // The row before each token of an answer predicts it.
-        let (mut asked, mut targets, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        // The row before each learned token predicts it.
+        let (mut asked, mut targets, mut learned) = (Vec::new(), Vec::new(), Vec::new());
         for lesson in &lessons {
             let offset = ids.len() as u32;
             soft.add(lesson, offset);
-            let answer = lesson.prompt.answer.clone();
-            asked.extend(answer.clone().map(|position| offset + position as u32 - 1));
-            targets.extend_from_slice(lesson.prompt.token_ids.get(answer.clone()).unwrap_or(&[]));
-            answers.push(answer.len());
+            let before = targets.len();
+            for (position, &token) in (0..).zip(&lesson.prompt.token_ids) {
+                if self.is_learned(&lesson.prompt, position, token) {
+                    asked.push(offset + position as u32 - 1);
+                    targets.push(token);
+                }
+            }
+            learned.push(targets.len() - before);
             ids.extend_from_slice(&lesson.prompt.token_ids);
         }
         let lengths: Vec<usize> = lessons.iter().map(|l| l.prompt.token_ids.len()).collect();
@@ -368,7 +380,7 @@ impl Objective for TmfObjective<'_> {
         let hidden = self.model.forward(b, hidden, rows, KvUse::None, None)?;
         let logits = self.model.logits(b, &b.gather_rows(&hidden, &asked)?)?;
         let rows = b.cross_entropy(&logits, &targets)?;
-        Ok(Losses { rows, segments: Segments::new(&answers)? })
+        Ok(Losses { rows, segments: Segments::new(&learned)? })
     }
 
     fn example_name(&self, example: u32) -> String {
