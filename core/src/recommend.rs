@@ -40,7 +40,9 @@ pub use request::{
 };
 pub use sequence::{Clock, SequenceRecommender};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
-pub use tmf::{Answer, Decoding, PREFIX_CACHE_BYTES, Prior, TmfConfig, TmfParts, TmfRecommender};
+pub use tmf::{
+    Answer, Decoding, PREFIX_CACHE_BYTES, Prior, TmfConfig, TmfParts, TmfRecommender, Written,
+};
 
 use crate::error::{Error, Result};
 use crate::models::sasrec::{RepeatedItems, SeenItems};

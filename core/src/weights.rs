@@ -30,7 +30,7 @@ pub use adapter::{
 pub use checkpoint::{Checkpoint, Coding, QUANTIZED_KEY, SCALES_SUFFIX, TensorInfo};
 pub use config::{ConfigReader, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH};
 pub use decode::matrix as dequantize;
-pub use fresh::INITIAL_STD;
+pub use fresh::{INITIAL_STD, Initial};
 pub use header::{MAX_AXES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS};
 pub use index::{MAX_FILE_NAME_BYTES, MAX_INDEX_BYTES, MAX_SHARDS, check_base_name};
 pub use merge::merge;
@@ -55,7 +55,7 @@ pub struct Weights<'a, B: Backend> {
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
     Checkpoint(&'a Checkpoint),
-    Fresh { seed: u64 },
+    Fresh { seed: u64, initial: Initial },
 }
 
 impl<B: Backend> Clone for Weights<'_, B> {
@@ -83,10 +83,19 @@ impl<'a, B: Backend> Weights<'a, B> {
     }
 
     /// Initialises what is asked for instead of loading it, to train from the start: a vector
-    /// `weight` is ones, a vector `bias` zeros, everything else a truncated normal of
-    /// [`INITIAL_STD`] within two standard deviations, the same for the same seed and full name.
+    /// `weight` is ones, a vector `bias` zeros, everything else normal as
+    /// [`Initial::Fixed`] has it, the same for the same seed and full name.
     pub fn fresh(backend: &'a B, seed: u64) -> Self {
-        Self::root(backend, Source::Fresh { seed })
+        Self::root(backend, Source::Fresh { seed, initial: Initial::Fixed })
+    }
+
+    /// The same; fresh matrices as `initial` has them.
+    #[must_use]
+    pub fn with_initial(mut self, initial: Initial) -> Self {
+        if let Source::Fresh { initial: of_source, .. } = &mut self.source {
+            *of_source = initial;
+        }
+        self
     }
 
     fn root(backend: &'a B, source: Source<'a>) -> Self {
@@ -134,8 +143,9 @@ impl<'a, B: Backend> Weights<'a, B> {
         let name = self.ask(leaf);
         let mut data = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint.matrix(&name, shape)?,
-            Source::Fresh { seed } => {
-                let values = fresh::normal(seed, &name, check::elements("fresh", shape)?);
+            Source::Fresh { seed, initial } => {
+                check::elements("fresh", shape)?;
+                let values = initial.values(seed, &name, shape);
                 MatrixData::from_f32(name, &values, shape)
             }
         };
@@ -155,12 +165,12 @@ impl<'a, B: Backend> Weights<'a, B> {
         let mut name = self.ask(leaf);
         let values = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint.vector(&name, len)?,
-            Source::Fresh { seed } => {
+            Source::Fresh { seed, initial } => {
                 check::elements("fresh", [len, 1])?;
                 match leaf.rsplit('.').next() {
                     Some("weight") => vec![1.0; len],
                     Some("bias") => vec![0.0; len],
-                    _ => fresh::normal(seed, &name, len),
+                    _ => initial.values(seed, &name, [1, len]),
                 }
             }
         };

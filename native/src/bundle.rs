@@ -38,6 +38,11 @@ const MODEL_FILES: [(&str, &str, bool); 11] = [
     ("text", TEXT_TABLE, true),
 ];
 
+/// The files of a recommender beside its language model's.
+pub(crate) fn files_beside_the_model() -> impl Iterator<Item = &'static str> {
+    MODEL_FILES.into_iter().map(|(_, name, _)| name).filter(|name| *name != "model.safetensors")
+}
+
 /// Recommenders that are a graph encoder, by the `model_type` of their `config.json`.
 const GRAPH_RECOMMENDERS: [&str; 2] = ["mbht", "lightgcn"];
 

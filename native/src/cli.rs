@@ -7,6 +7,7 @@ mod embed;
 mod evaluate;
 mod inspect;
 mod language;
+mod pipeline;
 mod recommend;
 #[cfg(feature = "train")]
 mod train;
@@ -41,6 +42,7 @@ pub fn run(cli: &Cli) -> Result<Report> {
         Command::Evaluate(arguments) => evaluate::evaluate(arguments, device),
         #[cfg(feature = "train")]
         Command::Train(arguments) => train::train(arguments),
+        Command::Pipeline(arguments) => pipeline::pipeline(arguments),
         Command::Prepare(arguments) => transform::prepare(arguments),
         Command::Quantize(arguments) => transform::quantize(arguments),
         Command::Merge(arguments) => transform::merge(arguments),

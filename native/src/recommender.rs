@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use tributary_core::Result;
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::Gpu;
 use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{
-    Catalogue, GraphRecommender, ItemIndex, Question, Recommendations, Recommender, Request,
-    Scorer, Scores, SequenceRecommender, TmfRecommender,
+    Catalogue, Decoding, GraphRecommender, ItemIndex, Prior, Question, Recommendations,
+    Recommender, Request, Scorer, Scores, SequenceRecommender, TmfRecommender, Written,
 };
+
+use tributary_core::{Error, Result};
 
 use crate::bundle::{Bundle, demo};
 use crate::device::{AnyBackend, Device};
@@ -49,6 +50,17 @@ impl<B: Backend> Kind<B> {
             return bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)));
         }
         bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
+    }
+
+    /// The recommender under evaluation by the names it writes.
+    ///
+    /// # Errors
+    /// A recommender that writes none.
+    pub fn written(&self, decoding: Decoding) -> Result<Written<'_, B, Prior>> {
+        match self {
+            Self::Tmf(tmf) => Ok(tmf.written(decoding)),
+            _ => Err(Error::argument("evaluate", "answers", TMF, self.name())),
+        }
     }
 }
 

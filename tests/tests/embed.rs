@@ -379,6 +379,7 @@ fn a_vocabulary_is_learned_from_texts() {
         special_tokens: vec!["<|startoftext|>".into(), "<|endoftext|>".into()],
         around: (Some("<|startoftext|>".into()), Some("<|endoftext|>".into())),
         lowercase: true,
+        across_words: false,
     };
     let file = vocabulary.learn(texts.iter().copied()).unwrap();
     assert_eq!(file, vocabulary.learn(texts.iter().copied()).unwrap(), "the same each time");

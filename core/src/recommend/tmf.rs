@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use answer::{Answer, Decoding};
+pub use answer::{Answer, Decoding, Written};
 pub use config::TmfConfig;
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};

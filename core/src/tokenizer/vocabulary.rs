@@ -26,6 +26,9 @@ pub struct Vocabulary {
     pub around: (Option<String>, Option<String>),
     /// Capitals become small letters.
     pub lowercase: bool,
+    /// Tokens may hold spaces (Liu et al., arXiv 2503.13423): what always stands together, such as
+    /// most of a title, becomes a few tokens instead of one for each word.
+    pub across_words: bool,
 }
 
 impl Vocabulary {
@@ -60,7 +63,7 @@ impl Vocabulary {
             "added_tokens": [],
             "normalizer": lowercase,
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-                              "use_regex": true},
+                              "use_regex": !self.across_words},
             "post_processor": null,
             "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
                         "use_regex": true},

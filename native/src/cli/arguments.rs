@@ -38,6 +38,8 @@ pub enum Command {
     /// Train what a configuration describes.
     #[cfg(feature = "train")]
     Train(TrainArguments),
+    /// Run the stages of a file, leaving out what is done already.
+    Pipeline(PipelineArguments),
     /// Write a data set in the project's form.
     Prepare(PrepareArguments),
     /// Store a model's matrices in fewer bits.
@@ -143,10 +145,23 @@ pub struct EvaluateArguments {
     /// Draws the candidates.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Judge a language model by the name it writes instead of by its scores: hit_rate@1 and the
+    /// share of valid answers.
+    #[arg(long, value_enum, conflicts_with = "exact")]
+    pub answers: Option<AnswersName>,
     /// Also popularity and a first-order Markov chain on the same users; alone, without a bundle or
     /// model, only these.
     #[arg(long)]
     pub baselines: bool,
+}
+
+/// How a language model writes its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AnswersName {
+    /// Anything can be written; an answer is valid when it is the name of one candidate.
+    Free,
+    /// Only candidates' names can be written.
+    Constrained,
 }
 
 /// Arguments of `train`.
@@ -161,6 +176,13 @@ pub struct TrainArguments {
     /// Where weights, checkpoints and the curve go.
     #[arg(long, default_value = "out")]
     pub out: PathBuf,
+}
+
+/// Arguments of `pipeline`.
+#[derive(Args, Debug)]
+pub struct PipelineArguments {
+    /// The stages, TOML: `record`, and for each `[[stage]]` its `name`, `command`, `reads`, `writes`.
+    pub file: PathBuf,
 }
 
 /// What can be prepared.

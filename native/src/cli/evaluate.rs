@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 use tributary_core::models::sasrec::RepeatedItems;
-use tributary_core::recommend::Recommender;
+use tributary_core::prompt::AnswerRule;
+use tributary_core::recommend::{Decoding, Recommender};
 use tributary_core::{Error, Result};
 
-use super::arguments::{EvaluateArguments, SplitName};
+use super::arguments::{AnswersName, EvaluateArguments, SplitName};
 use super::{Report, progress_bar};
 use crate::bundle::Bundle;
 use crate::data::{Dataset, Split};
@@ -26,7 +27,8 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
             SplitName::Valid => Split::Valid,
         },
         candidates: candidates(arguments)?,
-        k: arguments.k.clone(),
+        // A name that is written says who comes first, and no more.
+        k: if arguments.answers.is_some() { vec![1] } else { arguments.k.clone() },
         users: arguments.users,
         ..EvaluateOptions::default()
     };
@@ -47,20 +49,25 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
     };
     with_recommender!(&recommender, scorer => {
         let bar = progress_bar(0, "users");
-        let result = crate::evaluate::evaluate(
-            scorer,
-            scorer.catalogue(),
-            &data,
-            &options,
-            |done, all| {
-                bar.set_length(all as u64);
-                bar.set_position(done as u64);
-            },
-        )?;
+        let progress = |done: usize, all: usize| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        };
+        let (catalogue, data) = (scorer.catalogue(), &data);
+        let result = match arguments.answers {
+            None => crate::evaluate::evaluate(scorer, catalogue, data, &options, progress)?,
+            Some(answers) => {
+                let written = scorer.written(match answers {
+                    AnswersName::Free => Decoding::Free(AnswerRule::default()),
+                    AnswersName::Constrained => Decoding::Constrained,
+                })?;
+                crate::evaluate::evaluate(&written, catalogue, data, &options, progress)?
+            }
+        };
         bar.finish_and_clear();
         let mut results = vec![(scorer.name(), result)];
         if arguments.baselines {
-            results.extend(evaluate_baselines(scorer, scorer.catalogue(), &data, &options)?);
+            results.extend(evaluate_baselines(scorer, catalogue, data, &options)?);
         }
         report(arguments, &results)
     })

@@ -1,11 +1,13 @@
 //! Folders in, folders out: `prepare`, `quantize`, `merge`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use indicatif::ProgressBar;
 use serde_json::json;
 use tributary_core::dtype::Format;
 use tributary_core::models::bert::SentencePooling;
+use tributary_core::recommend::{BUNDLE_FILE, BundleManifest};
 use tributary_core::weights::{
     BUNDLE_SHARD_BYTES, MAX_CONFIG_BYTES, format_of, merge as merge_weights, quantize_checkpoint,
 };
@@ -13,6 +15,7 @@ use tributary_core::{Error, Result};
 
 use super::arguments::{MergeArguments, PrepareArguments, QuantizeArguments, Source};
 use super::{Report, progress_bar};
+use crate::bundle::{Bundle, BundleText, files_beside_the_model, write_bundle};
 use crate::data::{prepare_movielens, prepare_recbole, prepare_shop};
 use crate::files::{self, FolderSink, ModelFolder};
 
@@ -121,10 +124,8 @@ fn shown(bar: &ProgressBar) -> impl FnMut(u64, u64, &str) {
 
 /// Copies what goes with the weights, and compares the sizes.
 fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
-    const FILES: [&str; 7] = [
-        "config.json",
+    const FILES: [&str; 5] = [
         "generation_config.json",
-        "tokenizer.json",
         "tokenizer_config.json",
         "preprocessor_config.json",
         "modules.json",
@@ -141,11 +142,21 @@ fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
         }
         Ok(())
     };
-    FILES.into_iter().try_for_each(&mut copy)?;
+    FILES.into_iter().chain(files_beside_the_model()).try_for_each(&mut copy)?;
     // The folders in which a sentence encoder keeps how it pools.
     if let Some(modules) = model.text("modules.json", MAX_CONFIG_BYTES)? {
         for folder in SentencePooling::folders("modules.json", &modules)? {
             copy(&format!("{folder}/config.json"))?;
+        }
+    }
+    if model.path().join(BUNDLE_FILE).is_file() {
+        let source = Bundle::read(model.path())?;
+        let BundleManifest { recommender, licence, provenance, .. } = source.manifest.clone();
+        // What was measured was measured with other weights.
+        let (provenance, quality) = (format!("{provenance}; {what}"), BTreeMap::new());
+        let text = BundleText { recommender, licence, provenance, quality };
+        if let Some(catalogue) = source.catalogue()? {
+            write_bundle(out, out, &catalogue, text)?;
         }
     }
     let before = model.checkpoint.bytes();

@@ -19,7 +19,7 @@ use toml::Table;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::lightgcn::{LightGcn, LightGcnConfig};
 use tributary_core::models::mbht::{Mbht, MbhtConfig, check_behaviours};
-use tributary_core::weights::{Checkpoint, Weights};
+use tributary_core::weights::{Checkpoint, Initial, Weights};
 use tributary_core::{Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
@@ -246,7 +246,11 @@ pub fn run(
         config.training.device,
         BurnOptions { trainable, seed, ..BurnOptions::default() },
     )?;
-    let weights = Weights::fresh(&b, seed);
+    let initial = match model {
+        GraphModelConfig::Mbht(_) => Initial::FanIn,
+        GraphModelConfig::LightGcn(_) => Initial::Fixed,
+    };
+    let weights = Weights::fresh(&b, seed).with_initial(initial);
     let open = |report: &TrainReport| -> Result<Checkpoint> {
         let bytes =
             std::fs::read(&report.weights).map_err(|e| Error::io(report.weights.display(), e))?;

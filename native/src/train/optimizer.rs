@@ -20,13 +20,17 @@ pub enum OptimizerKind {
     /// Loshchilov and Hutter, arXiv 1711.05101; weight decay shrinks the weight itself.
     #[default]
     AdamW,
+    /// Muon (Jordan et al. 2024) for the matrices between embeddings and head, with the step size
+    /// of AdamW (Liu et al., arXiv 2502.16982): momentum made orthogonal, so that every direction of
+    /// a matrix learns at one speed. AdamW for everything else.
+    Muon,
 }
 
 /// `[optimizer]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// `adam` or `adamw`.
+    /// `adam`, `adamw` or `muon`.
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -116,12 +120,22 @@ impl Optimizer {
             match kind {
                 _ if decay == 0.0 => {}
                 OptimizerKind::Adam => gradient = gradient + weight.clone() * decay,
-                OptimizerKind::AdamW => weight = weight * (1.0 - learning_rate * decay),
+                OptimizerKind::AdamW | OptimizerKind::Muon => {
+                    weight = weight * (1.0 - learning_rate * decay)
+                }
             }
             let (mean, square) = match self.moments.remove(parameter.name()) {
                 Some([mean, square]) => (mean * beta1, square * beta2),
                 None => (gradient.zeros_like(), gradient.zeros_like()),
             };
+            if self.config.kind == OptimizerKind::Muon && is_hidden(parameter) {
+                // `mean` is a sum with decay here; what comes of it has no size of its own.
+                let mean = mean + gradient.clone();
+                let change = orthogonal(gradient + mean.clone() * beta1);
+                parameter.set(weight - change * learning_rate);
+                self.moments.insert(parameter.name().to_owned(), [mean, square]);
+                continue;
+            }
             let mean = mean + gradient.clone() * (1.0 - beta1);
             let square = square + gradient.clone() * gradient * (1.0 - beta2);
             let root = (square.clone() / correction2).sqrt() + eps;
@@ -131,4 +145,35 @@ impl Optimizer {
         }
         Ok(norm)
     }
+}
+
+/// A matrix between embeddings and head.
+fn is_hidden(parameter: &Parameter) -> bool {
+    let name = parameter.name();
+    parameter.axes().len() == 2 && !name.contains("embed") && !name.contains("lm_head")
+}
+
+/// The nearest matrix whose singular values are all near one, by five steps of Newton and Schulz,
+/// times 0.2 sqrt(larger axis): the size of AdamW's steps.
+fn orthogonal(x: Tensor<2>) -> Tensor<2> {
+    const STEPS: usize = 5;
+    // Coefficients of the quintic by which Muon's authors drive singular values near one.
+    const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
+    let [rows, cols] = x.dims();
+    let norm = (x.clone() * x.clone()).sum_dim(1).sum_dim(0).sqrt() + 1e-7;
+    let is_tall = rows > cols;
+    let mut x = x / norm;
+    if is_tall {
+        x = x.transpose();
+    }
+    let [a, b, c] = QUINTIC;
+    for _ in 0..STEPS {
+        let gram = x.clone().matmul(x.clone().transpose());
+        let terms = gram.clone() * b + gram.clone().matmul(gram) * c;
+        x = x.clone() * a + terms.matmul(x);
+    }
+    if is_tall {
+        x = x.transpose();
+    }
+    x * (0.2 * (rows.max(cols) as f64).sqrt())
 }

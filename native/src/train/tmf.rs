@@ -5,10 +5,12 @@
 //! task `text` alone, everything trainable, and the catalogue's own text among the lessons.
 
 mod curriculum;
+mod induction;
 mod language;
 mod lessons;
 mod objective;
 mod output;
+mod texts;
 
 use std::path::{Path, PathBuf};
 
@@ -87,6 +89,13 @@ pub struct TmfDataConfig {
     /// How often each line of the catalogue is a lesson of its own per epoch; 0: never.
     #[serde(default)]
     pub catalogue_lessons: usize,
+    /// Lists of names per epoch, each name twice in an order drawn anew.
+    #[serde(default)]
+    pub name_lists: usize,
+    /// Pieces of noise per epoch, each twice: a base model learns from them to repeat what it has
+    /// read, which is what answering by a name of the prompt takes.
+    #[serde(default)]
+    pub repeats: usize,
     /// Terms under which what is trained from this data may be used.
     pub licence: Option<String>,
 }

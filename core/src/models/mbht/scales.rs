@@ -5,18 +5,10 @@
 use super::config::MbhtConfig;
 use crate::backend::{Mix, Segments};
 use crate::error::Result;
-use crate::weights::INITIAL_STD;
 
 /// Positions that each pooled scale has.
 pub(super) fn pooled_positions(config: &MbhtConfig) -> Vec<usize> {
     config.pool_sizes.iter().map(|&size| config.max_seq_len.div_ceil(size)).collect()
-}
-
-/// What rows are multiplied by on their way to positions. A fresh linear over n positions begins
-/// with values near [`INITIAL_STD`], so two of them in a row would leave next to nothing of the
-/// attention; times this it begins with values near 1 / sqrt(n) and passes on what it gets.
-fn gain(config: &MbhtConfig) -> f32 {
-    1.0 / (INITIAL_STD as f32 * (config.max_seq_len as f32).sqrt())
 }
 
 /// The index work of one batch, shared by all layers.
@@ -24,7 +16,7 @@ fn gain(config: &MbhtConfig) -> f32 {
 pub(super) struct Scales {
     /// The position of each row, below max_seq_len.
     pub(super) positions: Vec<u32>,
-    /// Rows times [`gain`] to padded positions, zeros elsewhere: (segments * max_seq_len, rows).
+    /// Rows to padded positions, zeros elsewhere: (segments * max_seq_len, rows).
     pub(super) pad: Mix,
     /// The padded position of each row.
     pub(super) rows: Vec<u32>,
@@ -40,7 +32,7 @@ pub(super) struct Pooled {
     pub(super) mean: Mix,
     /// Pooled rows of one sequence.
     pub(super) segments: Segments,
-    /// Pooled rows, times the gain, to padded positions: (segments * pooled positions, pooled rows).
+    /// Pooled rows to padded positions: (segments * pooled positions, pooled rows).
     pub(super) pad: Mix,
 }
 
@@ -52,18 +44,18 @@ impl Scales {
         let sizes = config.pool_sizes.iter().zip(pooled_positions(config));
         Ok(Self {
             positions: rows.iter().map(|&row| row % n as u32).collect(),
-            pad: pad(segments, n, gain(config))?,
+            pad: pad(segments, n)?,
             rows,
             low_rank: Segments::new(&vec![config.low_rank; segments.len()])?,
             pooled: sizes
-                .map(|(&size, positions)| Pooled::new(segments, size, positions, gain(config)))
+                .map(|(&size, positions)| Pooled::new(segments, size, positions))
                 .collect::<Result<_>>()?,
         })
     }
 }
 
 impl Pooled {
-    fn new(segments: &Segments, size: usize, positions: usize, gain: f32) -> Result<Self> {
+    fn new(segments: &Segments, size: usize, positions: usize) -> Result<Self> {
         let lengths: Vec<usize> = segments.iter().map(|rows| rows.len().div_ceil(size)).collect();
         let pooled = Segments::new(&lengths)?;
         // Whole groups lie at the end; what is left over is the oldest, shorter group.
@@ -81,7 +73,7 @@ impl Pooled {
                 rows.map(move |row| (row as u32, weight))
             }),
         )?;
-        Ok(Self { mean, pad: pad(&pooled, positions, gain)?, segments: pooled })
+        Ok(Self { mean, pad: pad(&pooled, positions)?, segments: pooled })
     }
 }
 
@@ -96,11 +88,11 @@ fn places(segments: &Segments, n: usize) -> Vec<u32> {
         .collect()
 }
 
-/// The mix that moves rows, times `gain`, to their [`places`].
-fn pad(segments: &Segments, n: usize, gain: f32) -> Result<Mix> {
+/// The mix that moves rows to their [`places`].
+fn pad(segments: &Segments, n: usize) -> Result<Mix> {
     let rows = segments.iter().flat_map(|rows| {
         let empty = n.saturating_sub(rows.len());
-        let filled = rows.map(|row| Some((row as u32, gain)));
+        let filled = rows.map(|row| Some((row as u32, 1.0)));
         std::iter::repeat_n(None, empty).chain(filled)
     });
     Mix::new(segments.rows(), rows)

@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FREE_TOKENS, Read, Stopwatch, TmfRecommender};
+use super::{Asked, FREE_TOKENS, Read, Stopwatch, TmfRecommender};
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::models::sasrec::SeenItems;
 use crate::prompt::AnswerRule;
-use crate::recommend::Scorer;
 use crate::recommend::catalogue::{ItemId, ItemIndex};
 use crate::recommend::request::{Request, RunsOn, Timings, Usage};
+use crate::recommend::{Question, Scorer, Scores};
 use crate::session::{Sampler, Sampling, Session, StopRules};
 
 /// How an answer is written.
@@ -58,31 +59,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         let asked = self.resolve(request)?;
         let mut usage = asked.usage;
         timings.prepare_ms = watch.lap();
-        let (item, text) = if asked.candidates.is_empty() {
-            (None, String::new())
-        } else if asked.history.is_empty() {
-            let best = self.prior(&asked.candidates, 1)?;
-            let item = best.first().map(|(item, _)| *item);
-            (item, item.map_or(Ok(String::new()), |item| self.prompts.names().text(item))?)
-        } else {
-            let (candidates, _) = self.retrieve(&asked).await?;
-            timings.retrieve_ms = watch.lap();
-            let Read { mut session, trie } =
-                self.read(&asked, &candidates, &mut watch, &mut timings, &mut usage)?;
-            let (place, text) = match decoding {
-                Decoding::Constrained => {
-                    let choice = session.choose(&trie, &mut sampler).await?;
-                    let text = self.tokenizer.decode(&choice.token_ids, true)?.trim().to_owned();
-                    (choice.names.first().copied(), text)
-                }
-                Decoding::Free(rule) => {
-                    self.write(&mut session, &mut sampler, rule, &candidates).await?
-                }
-            };
-            self.give_back(session);
-            timings.score_ms = watch.lap();
-            (place.and_then(|place| candidates.get(place).copied()), text)
-        };
+        let (item, text) = self
+            .decide(&asked, decoding, &mut sampler, &mut watch, &mut timings, &mut usage)
+            .await?;
         Ok(Answer {
             item: item.map(|item| self.id(item)).transpose()?,
             text,
@@ -91,6 +70,49 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             usage,
             backend: self.backend.info().into(),
         })
+    }
+
+    /// The candidate that the model names, and what it wrote.
+    async fn decide(
+        &self,
+        asked: &Asked,
+        decoding: Decoding,
+        sampler: &mut Sampler,
+        watch: &mut Stopwatch,
+        timings: &mut Timings,
+        usage: &mut Usage,
+    ) -> Result<(Option<ItemIndex>, String)> {
+        if asked.candidates.is_empty() {
+            Ok((None, String::new()))
+        } else if asked.history.is_empty() {
+            let best = self.prior(&asked.candidates, 1)?;
+            let item = best.first().map(|(item, _)| *item);
+            let text = item.map_or(Ok(String::new()), |item| self.prompts.names().text(item))?;
+            Ok((item, text))
+        } else {
+            let (candidates, _) = self.retrieve(asked).await?;
+            timings.retrieve_ms = watch.lap();
+            let Read { mut session, trie } =
+                self.read(asked, &candidates, watch, timings, usage)?;
+            let (place, text) = match decoding {
+                Decoding::Constrained => {
+                    let choice = session.choose(&trie, sampler).await?;
+                    let text = self.tokenizer.decode(&choice.token_ids, true)?.trim().to_owned();
+                    (choice.names.first().copied(), text)
+                }
+                Decoding::Free(rule) => {
+                    self.write(&mut session, sampler, rule, &candidates).await?
+                }
+            };
+            self.give_back(session);
+            timings.score_ms = watch.lap();
+            Ok((place.and_then(|place| candidates.get(place).copied()), text))
+        }
+    }
+
+    /// The recommender under evaluation by the names it writes, greedily, instead of by scores.
+    pub fn written(&self, decoding: Decoding) -> Written<'_, B, R> {
+        Written { tmf: self, decoding }
     }
 
     /// Free generation, and which candidate it names.
@@ -120,5 +142,45 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         let texts = candidates.iter().map(|&item| names.text(item));
         let place = rule.read(&text, &texts.collect::<Result<Vec<_>>>()?);
         Ok((place, text))
+    }
+}
+
+/// [`TmfRecommender::written`]: the item that is named scores 1, all others 0; an answer that names
+/// none is not valid.
+#[derive(Debug)]
+pub struct Written<'a, B: Backend, R> {
+    tmf: &'a TmfRecommender<B, R>,
+    decoding: Decoding,
+}
+
+impl<B: Backend, R: Scorer> Scorer for Written<'_, B, R> {
+    fn num_items(&self) -> usize {
+        self.tmf.num_items()
+    }
+
+    fn seen_items(&self) -> SeenItems {
+        self.tmf.seen_items()
+    }
+
+    async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
+        self.tmf.score_batch(histories).await
+    }
+
+    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for question in questions {
+            let asked = self.tmf.asked(question)?;
+            let (mut timings, mut usage) = (Timings::default(), Usage::default());
+            let mut watch = Stopwatch::new(self.tmf.clock);
+            let mut sampler = Sampler::new(Sampling::Greedy)?;
+            let (named, _) = self
+                .tmf
+                .decide(&asked, self.decoding, &mut sampler, &mut watch, &mut timings, &mut usage)
+                .await?;
+            let score = |item: &ItemIndex| f32::from(u8::from(Some(*item) == named));
+            let scores = asked.candidates.iter().map(score).collect();
+            answers.push(Scores { scores, valid: named.is_some() });
+        }
+        Ok(answers)
     }
 }

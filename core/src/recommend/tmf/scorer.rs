@@ -11,7 +11,7 @@ use crate::recommend::request::{Timings, Usage};
 use crate::recommend::{Question, Scorer, Scores};
 
 impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
-    fn asked(&self, question: &Question<'_>) -> Result<Asked> {
+    pub(super) fn asked(&self, question: &Question<'_>) -> Result<Asked> {
         let config = &self.config;
         let default = config.default_behaviour.as_ref().or(config.behaviours.first());
         let default = default.map_or("", String::as_str);

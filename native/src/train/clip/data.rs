@@ -79,6 +79,7 @@ impl Pairs {
             special_tokens: SPECIAL_TOKENS.map(str::to_owned).to_vec(),
             around: (Some(SPECIAL_TOKENS[0].into()), Some(SPECIAL_TOKENS[1].into())),
             lowercase: true,
+            across_words: false,
         };
         let known: Vec<&str> =
             train.iter().flat_map(|&i| words[i].iter().map(String::as_str)).collect();

@@ -1,4 +1,5 @@
-//! The language model that is trained: one that was opened, with or without a LoRA, or a new one.
+//! The language model that is trained: one that was opened, with or without a LoRA, or a new one:
+//! Qwen2's form, whose biases let a head look at a place rather than at a content.
 
 use std::sync::Arc;
 
@@ -8,14 +9,16 @@ use sha2::{Digest, Sha256};
 use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
 use tributary_core::prompt::{PromptOptions, Template};
 use tributary_core::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, Vocabulary};
-use tributary_core::weights::{Adapter, Checkpoint, Weights};
+use tributary_core::weights::{Adapter, Checkpoint, Initial, Weights};
 use tributary_core::{Error, Result};
 
-use super::TmfTrainConfig;
+use super::{TmfTrainConfig, induction};
 use crate::data::Dataset;
 use crate::files::{self, ModelFolder};
 use crate::train::burn_backend::Burn;
 
+/// Large enough that half of a head's pairs hardly turn within a prompt.
+const ROPE_THETA: f64 = 1e5;
 /// Stands under soft tokens; the first id, as [`tributary_core::prompt::SOFT_TOKEN_ID`] has it.
 const SOFT_TOKEN: &str = "<soft>";
 const END_TOKEN: &str = "</s>";
@@ -34,6 +37,8 @@ pub struct LanguageOptions {
     pub intermediate_size: usize,
     /// Depth.
     pub num_hidden_layers: usize,
+    /// Width of one head.
+    pub head_dim: usize,
     /// Query heads.
     pub num_attention_heads: usize,
     /// Key heads.
@@ -49,6 +54,7 @@ impl Default for LanguageOptions {
             hidden_size: 128,
             intermediate_size: 384,
             num_hidden_layers: 4,
+            head_dim: 32,
             num_attention_heads: 4,
             num_key_value_heads: 2,
             max_position_embeddings: 2048,
@@ -141,6 +147,7 @@ impl Language {
             special_tokens: vec![SOFT_TOKEN.into(), END_TOKEN.into()],
             around: (None, None),
             lowercase: false,
+            across_words: true,
         };
         let mut texts = Vec::new();
         for item in dataset.catalogue.items() {
@@ -159,8 +166,8 @@ impl Language {
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
         let end = tokenizer.token_id(END_TOKEN);
         let config = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+            "architectures": ["Qwen2ForCausalLM"],
+            "model_type": "qwen2",
             "vocab_size": tokenizer.vocab_size(),
             "hidden_size": options.hidden_size,
             "intermediate_size": options.intermediate_size,
@@ -170,7 +177,8 @@ impl Language {
             "max_position_embeddings": options.max_position_embeddings,
             "hidden_act": "silu",
             "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0,
+            "rope_theta": ROPE_THETA,
+            "head_dim": options.head_dim,
             "tie_word_embeddings": true,
             "bos_token_id": null,
             "eos_token_id": end,
@@ -188,7 +196,12 @@ impl Language {
         let config = self.config()?;
         self.tokenizer.check_vocab_size(config.vocab_size)?;
         match (&self.folder, &self.adapter) {
-            (None, _) => Llama::load(&Weights::fresh(b, seed), config),
+            (None, _) => {
+                let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn);
+                let model = Llama::load(&weights, config)?;
+                induction::prepare(b, model.config(), seed)?;
+                Ok(model)
+            }
             (Some(folder), None) => Llama::load(&Weights::new(b, &folder.checkpoint), config),
             (Some(folder), Some((_, adapter))) => {
                 Llama::load(&Weights::new(b, &folder.checkpoint).with_adapter(adapter), config)

@@ -26,8 +26,6 @@ pub(super) struct Lessons<'a> {
     pub(super) target_behaviour: u32,
     pub(super) questions: Vec<Question>,
     pub(super) validation: Vec<Question>,
-    /// Lines of the catalogue, learned as text.
-    pub(super) lines: Vec<String>,
 }
 
 impl<'a> Lessons<'a> {
@@ -67,21 +65,8 @@ impl<'a> Lessons<'a> {
             // Somebody split already and kept the validation part elsewhere.
             None => Vec::new(),
         };
-        let lines = match config.catalogue_lessons {
-            0 => Vec::new(),
-            times => {
-                let items = dataset.catalogue.items().iter();
-                let line = items.map(|item| match &item.description {
-                    Some(text) => format!("{}. {text}", item.title),
-                    None => item.title.clone(),
-                });
-                let lines: Vec<String> = line.filter(|line| !line.is_empty()).collect();
-                (0..times).flat_map(|_| lines.iter().cloned()).collect()
-            }
-        };
         let num_candidates = config.num_candidates;
-        let lessons =
-            Self { dataset, num_candidates, target_behaviour, questions, validation, lines };
+        let lessons = Self { dataset, num_candidates, target_behaviour, questions, validation };
         // Enough items that nobody has met, for every question.
         let most = lessons.questions.iter().map(|q| lessons.met(q.user).len()).max().unwrap_or(0);
         if dataset.catalogue.len() < most + num_candidates {

@@ -16,11 +16,12 @@ use tributary_core::recommend::{
     Catalogue, EmbeddingTable, Interaction, ItemEmbeddings, ItemIndex, Recommender, Request,
     TmfConfig, TmfParts, TmfRecommender,
 };
-use tributary_core::weights::Weights;
+use tributary_core::weights::{Initial, Weights};
 use tributary_core::{Error, Result};
 
 use super::language::Language;
 use super::lessons::{Lessons, Question};
+use super::texts::Texts;
 use super::{TablesConfig, TmfTrainConfig};
 use crate::data::Dataset;
 use crate::files;
@@ -119,10 +120,16 @@ pub(super) struct TmfObjective<'a> {
     templates: Vec<(String, Template)>,
     pub(super) served: TmfConfig,
     pub(super) catalogue: Catalogue,
-    lines: Vec<Vec<TokenId>>,
+    texts: Texts,
     metric_k: usize,
     seed: u64,
     total_steps: u64,
+}
+
+/// What an example is.
+enum Example<'a> {
+    Question(&'a Question),
+    Text(usize),
 }
 
 /// A lesson as tokens.
@@ -169,7 +176,7 @@ impl<'a> TmfObjective<'a> {
             Some(fusion) => {
                 let table = b.matrix(modalities.behaviour_table())?;
                 let place = FUSION.trim_end_matches('.');
-                let weights = Weights::fresh(b, seed).at(place);
+                let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn).at(place);
                 Some(Fusion::load(&weights, fusion, Some(table))?)
             }
         };
@@ -180,13 +187,9 @@ impl<'a> TmfObjective<'a> {
             max_candidates: config.data.num_candidates.max(20),
             ..TmfConfig::new(&names, &config.data.target_behaviour)
         };
-        let line = |line: &String| -> Result<Vec<TokenId>> {
-            let mut ids = language.tokenizer.encode_content(&format!(" {line}"))?;
-            ids.push(prompt.end_token_id);
-            Ok(ids)
-        };
-        let lines = lessons.lines.iter().map(line).collect::<Result<Vec<_>>>()?;
-        let examples = lessons.questions.len() + lines.len();
+        let end = prompt.end_token_id;
+        let texts = Texts::new(dataset, &config.data, &language.tokenizer, end)?;
+        let examples = lessons.questions.len() + texts.len();
         let steps = examples.div_ceil(config.training.batch_size) as u64 * config.training.epochs;
         Ok(Self {
             lessons,
@@ -199,7 +202,7 @@ impl<'a> TmfObjective<'a> {
             templates,
             served,
             catalogue: lessons.catalogue()?,
-            lines,
+            texts,
             metric_k,
             seed,
             total_steps: steps,
@@ -235,22 +238,18 @@ impl<'a> TmfObjective<'a> {
         Ok(Lesson { prompt, history })
     }
 
+    fn example(&self, example: u32) -> Example<'_> {
+        let (example, questions) = (example as usize, &self.lessons.questions);
+        match questions.get(example) {
+            Some(question) => Example::Question(question),
+            None => Example::Text(example - questions.len()),
+        }
+    }
+
     /// Whether the token at `position` is one to learn. What stands under a soft token is not.
     fn is_learned(&self, prompt: &Hybrid, position: usize, token: TokenId) -> bool {
         let everywhere = self.config.data.learn_prompts && position > 0 && token != SOFT_TOKEN_ID;
         everywhere || prompt.answer.contains(&position)
-    }
-
-    fn line(&self, line: usize) -> Option<Lesson> {
-        let token_ids = self.lines.get(line)?.clone();
-        let prompt = Hybrid {
-            answer: 1..token_ids.len(),
-            token_ids,
-            soft: Vec::new(),
-            history: 0..0,
-            candidates: Vec::new(),
-        };
-        Some(Lesson { prompt, history: Vec::new() })
     }
 
     /// The soft tokens of items: (items, hidden_size).
@@ -332,7 +331,7 @@ impl Soft {
 
 impl Objective for TmfObjective<'_> {
     fn examples(&self) -> usize {
-        self.lessons.questions.len() + self.lines.len()
+        self.lessons.questions.len() + self.texts.len()
     }
 
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
@@ -349,12 +348,13 @@ impl Objective for TmfObjective<'_> {
         for &example in examples {
             let key = Random::stream(self.seed, step).next_u64();
             let mut random = Random::stream(key, u64::from(example));
-            let lesson = match self.lessons.questions.get(example as usize) {
-                Some(question) => Some(self.lesson(question, level, &mut random)?),
-                None => self.line(example as usize - self.lessons.questions.len()),
-            };
-            let missing = || Error::Internal(format!("tmf: no example {example}"));
-            lessons.push(lesson.ok_or_else(missing)?);
+            lessons.push(match self.example(example) {
+                Example::Question(question) => self.lesson(question, level, &mut random)?,
+                Example::Text(text) => {
+                    let prompt = self.texts.lesson(text, self.prompts.names(), &mut random)?;
+                    Lesson { prompt, history: Vec::new() }
+                }
+            });
         }
         let (mut ids, mut soft) = (Vec::new(), Soft::default());
         // The row before each learned token predicts it.
@@ -384,11 +384,9 @@ impl Objective for TmfObjective<'_> {
     }
 
     fn example_name(&self, example: u32) -> String {
-        match self.lessons.questions.get(example as usize) {
-            Some(question) => self.lessons.name(question),
-            None => {
-                format!("line {} of the catalogue", example as usize - self.lessons.questions.len())
-            }
+        match self.example(example) {
+            Example::Question(question) => self.lessons.name(question),
+            Example::Text(text) => self.texts.name(text),
         }
     }
 
