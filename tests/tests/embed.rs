@@ -391,6 +391,14 @@ fn a_vocabulary_is_learned_from_texts() {
     let plain = tokenizer.encode("blue cup", false).unwrap();
     assert!(plain.len() <= 4, "words that were seen are few tokens: {plain:?}");
 
+    let across = Vocabulary { across_words: true, ..vocabulary.clone() };
+    let file = across.learn(texts.iter().copied()).unwrap();
+    let tokenizer = Tokenizer::from_bytes("tokenizer.json", file.as_bytes()).unwrap();
+    let ids = tokenizer.encode("blue cup for tea 🦀 red", false).unwrap();
+    assert_eq!(tokenizer.decode(&ids, true).unwrap(), "blue cup for tea 🦀 red");
+    let phrase = tokenizer.encode("blue cup for tea", false).unwrap();
+    assert_eq!(phrase.len(), 1, "a text that came often is one token: {phrase:?}");
+
     let small = Vocabulary { size: 257, ..vocabulary.clone() };
     assert_refused("small", small.learn(["a"].into_iter()), &["258"]);
     let twice = Vocabulary { special_tokens: vec!["<s>".into(); 2], ..vocabulary.clone() };

@@ -324,7 +324,7 @@ impl Twin {
             let mut g = gradient;
             match kind {
                 OptimizerKind::Adam => g += self.decay * self.weight[i],
-                OptimizerKind::AdamW => {
+                OptimizerKind::AdamW | OptimizerKind::Muon => {
                     self.weight[i] -= learning_rate * self.decay * self.weight[i]
                 }
             }
@@ -334,6 +334,42 @@ impl Twin {
             let (m, v) = (m[i] / (1.0 - beta1.powi(t)), v[i] / (1.0 - f64::powi(beta2, t)));
             self.weight[i] -= learning_rate * m / (v.sqrt() + eps);
         }
+    }
+}
+
+#[test]
+fn muon_moves_every_direction_of_a_matrix_alike() {
+    let options =
+        BurnOptions { trainable: Trainable::Everything, seed: 0, ..BurnOptions::default() };
+    let b = Burn::new(BurnDevice::Cpu, options).expect("cpu");
+    let (out, input) = (6, 4);
+    let dense = b.matrix(MatrixData::from_f32("dense", &[0.0; 24], [out, input])).expect("matrix");
+    let kind = OptimizerKind::Muon;
+    let config = OptimizerConfig { kind, weight_decay: 0.0, ..OptimizerConfig::default() };
+    b.training(0);
+    // A gradient of very different sizes in different directions: x^T times a fixed pattern.
+    let x = [3.0, 0.1, 0.2, -0.1, 0.0, 0.5, 0.1, 0.3, 0.2, 0.0, -0.4, 0.1, 0.1, 0.2, 0.0, 0.3];
+    let rows = b.upload(&x, [4, 4]).expect("rows");
+    let c = b.upload(&tributary_tests::uniform(3, 4 * out), [4, out]).expect("a pattern");
+    let y = b.linear(&rows, &dense, None).expect("shapes fit");
+    let loss = b.gated(&y, &c, Activation::Sigmoid).expect("shapes fit");
+    let gradients = b.backward(&loss).expect("a graph");
+    let rate = 0.01;
+    let mut optimizer = Optimizer::new(config);
+    optimizer.update(&b, &b.parameters(), &gradients, 0, rate).expect("finite gradients");
+    b.inference();
+    let identity: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
+    let identity = b.upload(&identity, [input, input]).expect("identity");
+    let moved = b.linear(&identity, &dense, None).expect("fits"); // W^T (input, out)
+    let moved = pollster::block_on(b.read(&moved)).expect("values");
+    let unit = rate as f32 * 0.2 * (out as f32).sqrt();
+    for seed in 0..20 {
+        // ||W v|| is near ||v|| times the unit for every v.
+        let v = tributary_tests::uniform(seed, input);
+        let image = (0..out).map(|o| (0..input).map(|i| moved[i * out + o] * v[i]).sum::<f32>());
+        let size = |values: &[f32]| values.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let gain = size(&image.collect::<Vec<_>>()) / size(&v) / unit;
+        assert!((0.6..1.3).contains(&gain), "v {seed}: {gain}");
     }
 }
 

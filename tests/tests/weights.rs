@@ -9,7 +9,7 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, BackendInfo};
 use tributary_core::dtype::Format;
 use tributary_core::weights::{
-    Checkpoint, NamedTensor, Storage, Weights, dequantize, format_of, quantize_checkpoint,
+    Checkpoint, Initial, NamedTensor, Storage, Weights, dequantize, format_of, quantize_checkpoint,
     save_safetensors,
 };
 use tributary_tests::files::{f32_bytes, fixtures, safetensors};
@@ -222,6 +222,14 @@ fn fresh_weights_depend_on_seed_and_name_only() {
     // A normal cut at two standard deviations has 0.8796 of its standard deviation left.
     assert!(mean.abs() < 0.001 && (std - 0.0176).abs() < 0.0005, "mean {mean}, std {std}");
     assert!(values.iter().all(|v| v.abs() <= 0.04));
+
+    // By LeCun a product keeps the size of what it multiplies.
+    let wide = Weights::fresh(&cpu, 7).with_initial(Initial::FanIn);
+    let matrix = wide.matrix("wide.weight", [50, 400]).unwrap();
+    let ids: Vec<u32> = (0..50).collect();
+    let values = pollster::block_on(cpu.read(&cpu.embed(&matrix, &ids).unwrap())).unwrap();
+    let std = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+    assert!((std - 0.8796 / 20.0).abs() < 0.002, "std {std}");
 
     let norm = Weights::fresh(&cpu, 7).at("norm");
     let x = cpu.upload(&[3.0, -4.0], [1, 2]).unwrap();

@@ -86,9 +86,16 @@ pub struct TmfDataConfig {
     /// know names and what follows what in a history. Eq. 9 is about answers alone.
     #[serde(default)]
     pub learn_prompts: bool,
+    /// Leave out the questions, for a base model that learns from the other lessons alone.
+    #[serde(default)]
+    pub no_questions: bool,
     /// How often each line of the catalogue is a lesson of its own per epoch; 0: never.
     #[serde(default)]
     pub catalogue_lessons: usize,
+    /// How often each user's whole history is a lesson of its own per epoch, every event to be told
+    /// from those before it: many answers for the price of one prompt.
+    #[serde(default)]
+    pub stories: usize,
     /// Lists of names per epoch, each name twice in an order drawn anew.
     #[serde(default)]
     pub name_lists: usize,

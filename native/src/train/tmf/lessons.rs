@@ -26,6 +26,9 @@ pub(super) struct Lessons<'a> {
     pub(super) target_behaviour: u32,
     pub(super) questions: Vec<Question>,
     pub(super) validation: Vec<Question>,
+    /// Users with a story: what they did before anything that is held out, as questions without
+    /// answer.
+    pub(super) stories: Vec<Question>,
 }
 
 impl<'a> Lessons<'a> {
@@ -65,8 +68,20 @@ impl<'a> Lessons<'a> {
             // Somebody split already and kept the validation part elsewhere.
             None => Vec::new(),
         };
+        let all = dataset.users.iter().enumerate().take(users).map(|(user, sequence)| Question {
+            user,
+            history: dataset.training_len(sequence),
+            item: 0,
+            behaviour: target_behaviour,
+        });
+        let all: Vec<_> = all.filter(|story| story.history > 1).collect();
+        let stories = (0..config.stories).flat_map(|_| all.iter().copied()).collect();
+        if config.no_questions {
+            questions.clear();
+        }
         let num_candidates = config.num_candidates;
-        let lessons = Self { dataset, num_candidates, target_behaviour, questions, validation };
+        let lessons =
+            Self { dataset, num_candidates, target_behaviour, questions, validation, stories };
         // Enough items that nobody has met, for every question.
         let most = lessons.questions.iter().map(|q| lessons.met(q.user).len()).max().unwrap_or(0);
         if dataset.catalogue.len() < most + num_candidates {
@@ -74,6 +89,11 @@ impl<'a> Lessons<'a> {
             return Err(Error::file(&dataset.name, "items", expected, dataset.catalogue.len()));
         }
         Ok(lessons)
+    }
+
+    /// Questions and stories.
+    pub(super) fn len(&self) -> usize {
+        self.questions.len() + self.stories.len()
     }
 
     pub(super) fn dataset(&self) -> &Dataset {

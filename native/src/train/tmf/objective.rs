@@ -129,6 +129,7 @@ pub(super) struct TmfObjective<'a> {
 /// What an example is.
 enum Example<'a> {
     Question(&'a Question),
+    Story(&'a Question),
     Text(usize),
 }
 
@@ -189,7 +190,7 @@ impl<'a> TmfObjective<'a> {
         };
         let end = prompt.end_token_id;
         let texts = Texts::new(dataset, &config.data, &language.tokenizer, end)?;
-        let examples = lessons.questions.len() + texts.len();
+        let examples = lessons.len() + texts.len();
         let steps = examples.div_ceil(config.training.batch_size) as u64 * config.training.epochs;
         Ok(Self {
             lessons,
@@ -238,18 +239,40 @@ impl<'a> TmfObjective<'a> {
         Ok(Lesson { prompt, history })
     }
 
+    /// A history alone, all of it to be learned.
+    fn story(&self, story: &Question, level: Level, random: &mut Random) -> Result<Lesson> {
+        let history = self.lessons.history(story);
+        let mut prompt = self.prompts.build(&PromptRequest {
+            template: random.below(self.templates.len().max(1) as u64) as usize,
+            level,
+            history: &history,
+            target_behaviour: story.behaviour,
+            candidates: &[],
+            seed: 0,
+            answer: None,
+        })?;
+        prompt.answer = 1..prompt.token_ids.len();
+        let kept = history.get(prompt.history.clone()).unwrap_or_default();
+        let history = kept.iter().map(|(item, _)| *item).collect();
+        Ok(Lesson { prompt, history })
+    }
+
     fn example(&self, example: u32) -> Example<'_> {
-        let (example, questions) = (example as usize, &self.lessons.questions);
-        match questions.get(example) {
-            Some(question) => Example::Question(question),
-            None => Example::Text(example - questions.len()),
+        let (example, lessons) = (example as usize, self.lessons);
+        if let Some(question) = lessons.questions.get(example) {
+            return Example::Question(question);
+        }
+        let example = example - lessons.questions.len();
+        match lessons.stories.get(example) {
+            Some(story) => Example::Story(story),
+            None => Example::Text(example - lessons.stories.len()),
         }
     }
 
     /// Whether the token at `position` is one to learn. What stands under a soft token is not.
     fn is_learned(&self, prompt: &Hybrid, position: usize, token: TokenId) -> bool {
-        let everywhere = self.config.data.learn_prompts && position > 0 && token != SOFT_TOKEN_ID;
-        everywhere || prompt.answer.contains(&position)
+        let everywhere = self.config.data.learn_prompts && position > 0;
+        (everywhere || prompt.answer.contains(&position)) && token != SOFT_TOKEN_ID
     }
 
     /// The soft tokens of items: (items, hidden_size).
@@ -331,7 +354,7 @@ impl Soft {
 
 impl Objective for TmfObjective<'_> {
     fn examples(&self) -> usize {
-        self.lessons.questions.len() + self.texts.len()
+        self.lessons.len() + self.texts.len()
     }
 
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
@@ -350,6 +373,7 @@ impl Objective for TmfObjective<'_> {
             let mut random = Random::stream(key, u64::from(example));
             lessons.push(match self.example(example) {
                 Example::Question(question) => self.lesson(question, level, &mut random)?,
+                Example::Story(story) => self.story(story, level, &mut random)?,
                 Example::Text(text) => {
                     let prompt = self.texts.lesson(text, self.prompts.names(), &mut random)?;
                     Lesson { prompt, history: Vec::new() }
@@ -385,7 +409,7 @@ impl Objective for TmfObjective<'_> {
 
     fn example_name(&self, example: u32) -> String {
         match self.example(example) {
-            Example::Question(question) => self.lessons.name(question),
+            Example::Question(asked) | Example::Story(asked) => self.lessons.name(asked),
             Example::Text(text) => self.texts.name(text),
         }
     }
