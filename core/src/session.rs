@@ -183,6 +183,7 @@ impl<B: Backend> Session<B> {
             }
         }
         let cached_tokens = self.slots.len();
+        self.cache.reserve_prompt(&self.backend, prompt.len())?;
         self.extend(&prompt[cached_tokens..], soft)?;
         if let Some(prefixes) = &self.prefixes {
             let mut prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);

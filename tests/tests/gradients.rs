@@ -97,7 +97,6 @@ fn check(name: &str, leaves: Leaves, operation: impl Fn(&Loaded) -> Result<Tenso
 }
 
 /// With the kernels' own backward passes and with burn's operations alone.
-
 fn check_with_step(
     h: f64,
     name: &str,

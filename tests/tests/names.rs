@@ -7,6 +7,7 @@ use pollster::block_on;
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
+use tributary_core::prompt::AnswerRule;
 use tributary_core::session::{Likelihood, Sampler, Sampling, Session, Trie};
 use tributary_core::weights::Weights;
 use tributary_tests::language::open;
@@ -217,4 +218,24 @@ fn what_cannot_be_chosen_among_is_an_error() {
     assert!(block_on(empty.score_names(&names, Likelihood::Sum)).is_err());
     assert_eq!(empty.tokens().len(), 8);
     assert!(block_on(empty.logits(None)).is_ok());
+}
+
+#[test]
+fn an_answer_is_exactly_one_candidate() {
+    let names = ["Tent", "Red tent", "Boots", "", "Boots"];
+    for (text, exact, contains) in [
+        ("Tent", Some(0), Some(0)),
+        (" Red tent \nand more", Some(1), None),
+        ("\n\nTent\n", Some(0), Some(0)),
+        ("tent", None, Some(0)),
+        ("I choose tent.", None, Some(0)),
+        ("Boots", None, None),
+        ("Tents", None, Some(0)),
+        ("Ten", None, None),
+        ("", None, None),
+        ("\n", None, None),
+    ] {
+        assert_eq!(AnswerRule::Exact.read(text, &names), exact, "{text:?}");
+        assert_eq!(AnswerRule::Contains.read(text, &names), contains, "{text:?}");
+    }
 }

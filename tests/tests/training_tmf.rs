@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use tributary::bundle::Bundle;
@@ -11,8 +12,13 @@ use tributary::files::{open_adapter, open_checkpoint, open_model};
 use tributary::train::{AnyConfig, CHECKPOINT, FitOptions, Stopped, TrainReport};
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
-use tributary_core::recommend::{Interaction, Recommender, Request};
-use tributary_core::weights::{NamedTensor, save_safetensors};
+use tributary_core::backend::{Backend, Segments};
+use tributary_core::models::llama::{Llama, LlamaConfig, Rows};
+use tributary_core::nn::KvUse;
+use tributary_core::prompt::AnswerRule;
+use tributary_core::random::Random;
+use tributary_core::recommend::{Decoding, Interaction, Recommender, Request, TmfRecommender};
+use tributary_core::weights::{NamedTensor, Weights, save_safetensors};
 use tributary_tests::files::tensors;
 use tributary_tests::folder::Folder;
 use tributary_tests::{nmse, uniform};
@@ -173,6 +179,114 @@ fn a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one() {
     let other = config.replace("modality_size = 8", "modality_size = 4");
     let error = shop.train(&other, "parts", true, Some(1)).unwrap_err().to_string();
     assert!(error.contains("modality_size"), "{error}");
+}
+
+/// What a piece of noise costs, in nats a token, when it comes for the
+/// first and for the second time.
+fn cost_of_noise(folder: &Path) -> [f32; 2] {
+    let (cpu, model) = (Cpu::new(), open_model(folder).unwrap());
+    let config = LlamaConfig::parse("config.json", &model.config).unwrap();
+    let vocabulary = config.vocab_size as u64;
+    let llama = Llama::load(&Weights::new(&cpu, &model.checkpoint), config).unwrap();
+    let mut random = Random::new(9);
+    let noise: Vec<u32> = (0..40).map(|_| random.below(vocabulary) as u32).collect();
+    let ids = noise.repeat(2);
+    let segments = Segments::new(&[ids.len() - 1]).unwrap();
+    let positions = segments.positions(0);
+    let rows = Rows { segments: &segments, positions: &positions };
+    let hidden = llama.embed(&cpu, &ids[..79]).unwrap();
+    let hidden = llama.forward(&cpu, hidden, rows, KvUse::None, None).unwrap();
+    let logits = llama.logits(&cpu, &hidden).unwrap();
+    let costs = cpu.cross_entropy(&logits, &ids[1..]).unwrap();
+    let costs = costs.data();
+    let mean = |costs: &[f32]| costs.iter().sum::<f32>() / costs.len() as f32;
+    [mean(&costs[..39]), mean(&costs[40..])]
+}
+
+#[test]
+fn a_new_language_model_copies_before_it_has_learned_anything() {
+    let shop = Shop::new("tmf-copies");
+    let wide = "hidden_size = 96\nintermediate_size = 64\nnum_hidden_layers = 2\n\
+        num_attention_heads = 4\nnum_key_value_heads = 2\nhead_dim = 48\n";
+    let narrow = BASE.split_once("hidden_size").unwrap().0;
+    let data = BASE.split_once("[data]").unwrap().1;
+    let config = format!("{narrow}{wide}[data]{data}{TRAINING}");
+    let config = config.replace("learning_rate = 0.003", "learning_rate = 1e-9");
+    shop.train(&config, "base", false, Some(1)).unwrap();
+    let [first, second] = cost_of_noise(&shop.path("base"));
+    println!("noise: {first:.2} nats a token, repeated {second:.2}");
+    assert!(second < first - 1.0, "{first} and {second}");
+}
+
+#[test]
+fn a_base_model_learns_from_texts_and_a_fusion_goes_on_from_another_run() {
+    let shop = Shop::new("tmf-texts");
+    let texts = "users = 8\nno_questions = true\nstories = 1\nname_lists = 4\nrepeats = 4\n\
+        catalogue_lessons = 1\n";
+    let config = format!("{BASE}{TRAINING}").replace("users = 8\n", texts);
+    let report = shop.train(&config, "base", false, Some(6)).unwrap();
+    // 8 stories, 600 lines, 4 lists, 4 pieces of noise, in batches of 4.
+    assert_eq!(report.total_steps, (8 + 600 + 4 + 4) / 4);
+    let optimizer = "kind = 'muon'\nlearning_rate = 0.003\n";
+    let config = format!("{TMF}{TRAINING}").replace("learning_rate = 0.003\n", optimizer);
+    shop.train(&config, "first", false, Some(3)).unwrap();
+    let still = config.replace("learning_rate = 0.003", "learning_rate = 1e-30");
+    let from = |config: &str| config.replace("[fusion]\n", "[fusion]\nfrom = 'first'\n");
+    shop.train(&from(&still), "second", false, Some(1)).unwrap();
+    shop.train(&still, "third", false, Some(1)).unwrap();
+    let fusion = |out: &str| tensors(&shop.path(out).join("fusion.safetensors"));
+    assert_eq!(fusion("first"), fusion("second"));
+    assert_ne!(fusion("first"), fusion("third"));
+    let other = from(&config).replace("modality_size = 8", "modality_size = 4");
+    let error = shop.train(&other, "out", false, Some(1)).unwrap_err().to_string();
+    assert!(error.contains("as [fusion] says"), "{error}");
+}
+
+#[test]
+fn a_quantised_folder_still_serves_and_writes_names() {
+    let shop = Shop::new("tmf-q8");
+    shop.base();
+    shop.train(&format!("{TMF}{TRAINING}"), "tmf", false, Some(6)).unwrap();
+    let path = |name: &str| shop.path(name).display().to_string();
+    let quantized = Command::new(tributary_tests::program())
+        .args(["quantize", &path("tmf"), "--format", "q8", "--out", &path("q8")])
+        .output()
+        .unwrap();
+    assert!(quantized.status.success(), "{}", String::from_utf8_lossy(&quantized.stderr));
+    let open = |name: &str| {
+        let bundle = Bundle::from_model(&shop.path(name)).unwrap();
+        bundle.tmf_recommender(&Cpu::new()).unwrap()
+    };
+    let (exact, rounded) = (open("tmf"), open("q8"));
+    let mut data = Dataset::read(prepared()).unwrap();
+    data.hold_out("buy").unwrap();
+    let scores = |tmf: &TmfRecommender<Cpu>| {
+        let mut items = pollster::block_on(tmf.recommend(&request(&data))).unwrap().items;
+        items.sort_by(|a, b| a.id.cmp(&b.id));
+        items.iter().map(|item| item.score).collect::<Vec<f32>>()
+    };
+    for (a, b) in scores(&exact).iter().zip(scores(&rounded)) {
+        assert!(a != &b && (a - b).abs() < 0.1 * a.abs(), "{a} in f32, {b} in q8");
+    }
+
+    let options = EvaluateOptions {
+        candidates: Candidates::Sampled { num_candidates: 11, seed: 1 },
+        k: vec![1],
+        ..EvaluateOptions::default()
+    };
+    let written = |decoding| {
+        let written = rounded.written(decoding);
+        evaluate(&written, rounded.catalogue(), &data, &options, |_, _| ()).unwrap()
+    };
+    let constrained = written(Decoding::Constrained);
+    assert_eq!(constrained.valid_ratio, 1.0);
+    let right = constrained.ranks.iter().filter(|rank| **rank == Some(0)).count();
+    let hit_rate = right as f64 / constrained.users as f64;
+    assert!((constrained.metrics["hit_rate@1"] - hit_rate).abs() < 1e-9);
+    // A model of six steps hardly writes a name by itself, and what it writes is no hit.
+    let free = written(Decoding::Free(AnswerRule::Exact));
+    assert!(free.valid_ratio < 1.0, "{}", free.valid_ratio);
+    assert!(free.ranks.iter().filter(|rank| rank.is_none()).count() > 0);
 }
 
 #[test]

@@ -82,11 +82,21 @@ impl<B: Backend> KvCache<B> {
             let limit = self.max_seq_len;
             return Err(Error::InputTooLong { what: "the sequence", limit, found });
         }
-        if found <= self.capacity {
+        // A quarter more than asked: appends stay cheap, and memory near what is used.
+        self.grow(b, found, (found / 4).max(MIN_GROWTH))
+    }
+
+    /// Makes room for a prompt of `rows` rows in all and a short answer, and for no more: the one
+    /// time that it is known how much will come.
+    pub(crate) fn reserve_prompt(&mut self, b: &B, rows: usize) -> Result<()> {
+        self.grow(b, rows.min(self.max_seq_len), MIN_GROWTH)
+    }
+
+    fn grow(&mut self, b: &B, rows: usize, more: usize) -> Result<()> {
+        if rows <= self.capacity {
             return Ok(());
         }
-        // A quarter more than asked: appends stay cheap, and memory near what is used.
-        let capacity = (found + (found / 4).max(MIN_GROWTH)).min(self.max_seq_len);
+        let capacity = (rows + more).min(self.max_seq_len);
         let old: Vec<u32> = (0..self.len as u32).collect();
         for layer in &mut self.layers {
             for x in [&mut layer.k, &mut layer.v] {

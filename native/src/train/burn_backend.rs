@@ -4,6 +4,7 @@
 //! is not trainable is a constant, so inference builds no graph. Quantised weights are dequantised
 //! when they are loaded.
 
+mod activate;
 mod attention;
 mod fused;
 mod loss;
@@ -13,7 +14,7 @@ mod rows;
 use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use tributary_core::backend::{
     Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check,
 };
@@ -460,24 +461,7 @@ impl Backend for Burn {
     }
 
     fn activate(&self, x: &Tensor<2>, f: Activation) -> Result<Tensor<2>> {
-        let x = x.clone();
-        Ok(match f {
-            // Not `activation::gelu`: its gradient is that of the tanh approximation.
-            Activation::Gelu => {
-                let phi = (x.clone() * std::f32::consts::FRAC_1_SQRT_2).erf() + 1.0;
-                x * phi * 0.5
-            }
-            Activation::GeluTanh => {
-                let cubed = x.clone() * x.clone() * x.clone();
-                let inner = (x.clone() + cubed * 0.044_715) * SQRT_2_OVER_PI;
-                x * (inner.tanh() + 1.0) * 0.5
-            }
-            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
-            Activation::Relu => activation::relu(x),
-            Activation::Sigmoid => activation::sigmoid(x),
-            Activation::Silu => activation::silu(x),
-            Activation::Tanh => x.tanh(),
-        })
+        Ok(activate::activate(x.clone(), f))
     }
 
     fn gated(&self, gate: &Tensor<2>, up: &Tensor<2>, f: Activation) -> Result<Tensor<2>> {
@@ -499,6 +483,3 @@ impl Backend for Burn {
         })
     }
 }
-
-/// sqrt(2 / pi) of GELU's tanh approximation.
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;

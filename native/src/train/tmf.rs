@@ -134,6 +134,8 @@ pub struct TablesConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FusionOptions {
+    /// A folder that training wrote, whose fusion this one begins with; a new one where silent.
+    pub from: Option<PathBuf>,
     /// See [`FusionConfig`], like the others.
     pub modality_size: usize,
     /// Width inside the adaptors.
@@ -153,6 +155,7 @@ pub struct FusionOptions {
 impl Default for FusionOptions {
     fn default() -> Self {
         Self {
+            from: None,
             modality_size: 64,
             intermediate_size: 256,
             num_attention_heads: 4,
@@ -205,8 +208,8 @@ impl TmfTrainConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let mut config: Self = config::read(path)?;
         if let Some(folder) = path.parent() {
-            let Self { model, data, tables, .. } = &mut config;
-            let paths = [&mut model.language, &mut model.template];
+            let Self { model, data, tables, fusion, .. } = &mut config;
+            let paths = [&mut model.language, &mut model.template, &mut fusion.from];
             let tables = [&mut tables.image, &mut tables.text, &mut tables.graph];
             for path in paths.into_iter().chain(tables).flatten().chain([&mut data.path]) {
                 *path = folder.join(&path);
@@ -258,7 +261,7 @@ impl TmfTrainConfig {
             return Ok(None);
         }
         let FusionOptions { modality_size, intermediate_size, num_attention_heads, .. } =
-            self.fusion;
+            self.fusion.clone();
         let [image_size, text_size, graph_size] = modalities.widths();
         let config = FusionConfig {
             image_size,

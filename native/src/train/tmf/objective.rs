@@ -25,7 +25,7 @@ use super::texts::Texts;
 use super::{TablesConfig, TmfTrainConfig};
 use crate::data::Dataset;
 use crate::files;
-use crate::tmf::{behaviour_rows, one_hot};
+use crate::tmf::{FUSION_WEIGHTS, behaviour_rows, one_hot};
 use crate::train::burn_backend::Burn;
 use crate::train::graph::table::catalogue_sha256;
 use crate::train::trainer::{Losses, Objective};
@@ -178,7 +178,11 @@ impl<'a> TmfObjective<'a> {
                 let table = b.matrix(modalities.behaviour_table())?;
                 let place = FUSION.trim_end_matches('.');
                 let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn).at(place);
-                Some(Fusion::load(&weights, fusion, Some(table))?)
+                let fusion = Fusion::load(&weights, fusion, Some(table))?;
+                if let Some(folder) = &config.fusion.from {
+                    restore_fusion(b, folder)?;
+                }
+                Some(fusion)
             }
         };
         let names: Vec<&str> = dataset.behaviours.iter().map(String::as_str).collect();
@@ -325,6 +329,22 @@ impl<'a> TmfObjective<'a> {
         };
         TmfRecommender::new(b.clone(), parts, self.served.clone())
     }
+}
+
+/// Gives the fusion the weights that a run left in `folder`.
+fn restore_fusion(b: &Burn, folder: &Path) -> Result<()> {
+    let file = files::open_checkpoint(&folder.join(FUSION_WEIGHTS))?;
+    for parameter in b.parameters() {
+        let Some(name) = parameter.name().strip_prefix(FUSION) else { continue };
+        let values = file.values(name)?;
+        let found = file.info(name).map_or(&[][..], |info| &info.shape);
+        if found != parameter.axes() {
+            let expected = format!("{:?}, as [fusion] says", parameter.axes());
+            return Err(Error::file(file.file(), name, expected, format!("{found:?}")));
+        }
+        parameter.set(b.upload(&values, parameter.constant().dims())?);
+    }
+    Ok(())
 }
 
 impl Soft {
