@@ -83,7 +83,8 @@ impl<'a> Lessons<'a> {
         let lessons =
             Self { dataset, num_candidates, target_behaviour, questions, validation, stories };
         // Enough items that nobody has met, for every question.
-        let most = lessons.questions.iter().map(|q| lessons.met(q.user).len()).max().unwrap_or(0);
+        let asked = lessons.questions.iter().chain(&lessons.validation);
+        let most = asked.map(|question| lessons.met(question.user).len()).max().unwrap_or(0);
         if dataset.catalogue.len() < most + num_candidates {
             let expected = format!("{num_candidates} items beside the {most} of a user");
             return Err(Error::file(&dataset.name, "items", expected, dataset.catalogue.len()));
