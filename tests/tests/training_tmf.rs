@@ -221,7 +221,7 @@ fn a_new_language_model_copies_before_it_has_learned_anything() {
 #[test]
 fn a_base_model_learns_from_texts_and_a_fusion_goes_on_from_another_run() {
     let shop = Shop::new("tmf-texts");
-    let texts = "users = 8\nno_questions = true\nstories = 1\nname_lists = 4\nrepeats = 4\n\
+    let texts = "users = 8\nquestions = false\nstories = 1\nname_lists = 4\nrepeats = 4\n\
         catalogue_lessons = 1\n";
     let config = format!("{BASE}{TRAINING}").replace("users = 8\n", texts);
     let report = shop.train(&config, "base", false, Some(6)).unwrap();

@@ -86,9 +86,9 @@ pub struct TmfDataConfig {
     /// know names and what follows what in a history. Eq. 9 is about answers alone.
     #[serde(default)]
     pub learn_prompts: bool,
-    /// Leave out the questions, for a base model that learns from the other lessons alone.
-    #[serde(default)]
-    pub no_questions: bool,
+    /// Learn from the questions; a base model may leave them out and read the other lessons alone.
+    #[serde(default = "questions")]
+    pub questions: bool,
     /// How often each line of the catalogue is a lesson of its own per epoch; 0: never.
     #[serde(default)]
     pub catalogue_lessons: usize,
@@ -109,6 +109,9 @@ pub struct TmfDataConfig {
 
 fn target_behaviour() -> String {
     "buy".into()
+}
+fn questions() -> bool {
+    true
 }
 fn num_candidates() -> usize {
     11

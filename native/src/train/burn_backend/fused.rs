@@ -81,12 +81,16 @@ impl<const N: usize> Backward<Flex, N> for Node {
         let cpu = Cpu::new();
         let Saved { operation, inputs } = ops.state;
         let dy = grads.consume::<Flex>(&ops.node);
-        // Nothing here fails after a forward pass that went well; if it did, the parameters behind
-        // would be without a gradient, which the optimiser refuses.
         let gradients = to_cpu(&dy).and_then(|dy| operation.backward(&cpu, &inputs, &dy).ok());
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients.into_iter().flatten()) {
+        let gradients: Vec<FlexTensor> = match gradients {
+            Some(gradients) => gradients.into_iter().map(|x| from_cpu(&cpu, x)).collect(),
+            // Nothing fails here after a forward pass that went well. If it did, there would be
+            // nobody to tell; the trainer stops at a gradient that is not a number.
+            None => inputs.iter().map(|x| not_a_number(cpu.shape(x))).collect(),
+        };
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, from_cpu(&cpu, gradient));
+                grads.register::<Flex>(parent.id, gradient);
             }
         }
     }
@@ -106,6 +110,11 @@ fn to_cpu(x: &FlexTensor) -> Option<cpu::Tensor> {
 fn from_cpu(cpu: &Cpu, x: cpu::Tensor) -> FlexTensor {
     let shape = cpu.shape(&x);
     FlexTensor::from_data(TensorData::new(x.into_data(), shape))
+}
+
+fn not_a_number(shape: [usize; 2]) -> FlexTensor {
+    let values = vec![f32::NAN; shape.iter().product()];
+    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 /// [`Backend::attention`] without prefix and dropout, by q, k and v.

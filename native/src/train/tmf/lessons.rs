@@ -76,7 +76,7 @@ impl<'a> Lessons<'a> {
         });
         let all: Vec<_> = all.filter(|story| story.history > 1).collect();
         let stories = (0..config.stories).flat_map(|_| all.iter().copied()).collect();
-        if config.no_questions {
+        if !config.questions {
             questions.clear();
         }
         let num_candidates = config.num_candidates;
