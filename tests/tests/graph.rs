@@ -59,11 +59,6 @@ fn lightgcn_config() -> LightGcnConfig {
     }
 }
 
-/// A weight over positions: its input is multiplied, so a small change of it is a large one.
-fn is_over_positions(name: &str) -> bool {
-    name.ends_with("projection.weight") || name.ends_with("scale_fusion.weight")
-}
-
 /// Values of every tensor that `load` asks for, far enough from zero that each part matters.
 fn values(load: impl Fn(&Weights<'_, Burn>)) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let b = burn();
@@ -71,9 +66,7 @@ fn values(load: impl Fn(&Weights<'_, Burn>)) -> BTreeMap<String, (Vec<usize>, Ve
     let value = |(seed, p): (usize, &std::sync::Arc<_>)| {
         let p: &tributary::train::burn_backend::Parameter = p;
         let len = p.axes().iter().product();
-        let over_positions = is_over_positions(p.name());
-        let scale = if over_positions { 0.03 } else { 0.7 };
-        let values = uniform(seed as u64 + 50, len).iter().map(|x| x * scale).collect();
+        let values = uniform(seed as u64 + 50, len).iter().map(|x| x * 0.7).collect();
         (p.name().to_owned(), (p.axes().to_vec(), values))
     };
     b.parameters().iter().enumerate().map(value).collect()
@@ -162,7 +155,7 @@ fn mbht_hears_every_part_of_a_sequence() {
             nmse(&scores(&swapped), &truth)
         }),
     ] {
-        assert!(difference > 1e-8, "{what} changes nothing: nmse {difference:.1e}");
+        assert!(difference > 1e-6, "{what} changes nothing: nmse {difference:.1e}");
     }
 }
 
@@ -220,8 +213,7 @@ fn mbht_gradients_match_finite_differences() {
     };
     for parameter in b.parameters() {
         let name = parameter.name();
-        let over_positions = is_over_positions(name);
-        let h: f64 = if over_positions { 0.004 } else { 0.02 };
+        let h: f64 = 0.02;
         let gradient = gradients.of_parameter(&parameter).unwrap_or_else(|| panic!("{name}: none"));
         let gradient = read(&b, &gradient);
         let (mut error, mut size) = (0.0, 0.0);

@@ -221,12 +221,12 @@ fn a_new_language_model_copies_before_it_has_learned_anything() {
 #[test]
 fn a_base_model_learns_from_texts_and_a_fusion_goes_on_from_another_run() {
     let shop = Shop::new("tmf-texts");
-    let texts = "users = 8\nquestions = false\nstories = 1\nname_lists = 4\nrepeats = 4\n\
+    let texts = "users = 8\nquestions = false\nstories = 1\nname_lists = 4\n\
         catalogue_lessons = 1\n";
     let config = format!("{BASE}{TRAINING}").replace("users = 8\n", texts);
     let report = shop.train(&config, "base", false, Some(6)).unwrap();
-    // 8 stories, 600 lines, 4 lists, 4 pieces of noise, in batches of 4.
-    assert_eq!(report.total_steps, (8 + 600 + 4 + 4) / 4);
+    // 8 stories, 600 lines, 4 lists, in batches of 4.
+    assert_eq!(report.total_steps, (8 + 600 + 4) / 4);
     let optimizer = "kind = 'muon'\nlearning_rate = 0.003\n";
     let config = format!("{TMF}{TRAINING}").replace("learning_rate = 0.003\n", optimizer);
     shop.train(&config, "first", false, Some(3)).unwrap();

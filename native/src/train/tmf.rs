@@ -96,13 +96,10 @@ pub struct TmfDataConfig {
     /// from those before it: many answers for the price of one prompt.
     #[serde(default)]
     pub stories: usize,
-    /// Lists of names per epoch, each name twice in an order drawn anew.
+    /// Lists of names per epoch, each name twice in an order drawn anew: half of a list can be told
+    /// from what stands before, which is what answering by a name of the prompt takes.
     #[serde(default)]
     pub name_lists: usize,
-    /// Pieces of noise per epoch, each twice: a base model learns from them to repeat what it has
-    /// read, which is what answering by a name of the prompt takes.
-    #[serde(default)]
-    pub repeats: usize,
     /// Terms under which what is trained from this data may be used.
     pub licence: Option<String>,
 }

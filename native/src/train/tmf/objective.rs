@@ -227,35 +227,35 @@ impl<'a> TmfObjective<'a> {
     /// A question as a prompt with its answer. Wording, candidates and their order are drawn anew at
     /// every step.
     fn lesson(&self, question: &Question, level: Level, random: &mut Random) -> Result<Lesson> {
-        let history = self.lessons.history(question);
         let candidates = self.lessons.candidates(question, random);
+        self.prompt(question, &candidates, level, random)
+    }
+
+    /// A history alone, all of it to be learned.
+    fn story(&self, story: &Question, level: Level, random: &mut Random) -> Result<Lesson> {
+        let mut lesson = self.prompt(story, &[], level, random)?;
+        lesson.prompt.answer = 1..lesson.prompt.token_ids.len();
+        Ok(lesson)
+    }
+
+    /// The first candidate, where there are any, is the answer.
+    fn prompt(
+        &self,
+        question: &Question,
+        candidates: &[ItemIndex],
+        level: Level,
+        random: &mut Random,
+    ) -> Result<Lesson> {
+        let history = self.lessons.history(question);
         let prompt = self.prompts.build(&PromptRequest {
             template: random.below(self.templates.len().max(1) as u64) as usize,
             level,
             history: &history,
             target_behaviour: question.behaviour,
-            candidates: &candidates,
+            candidates,
             seed: random.next_u64(),
-            answer: Some(0),
+            answer: (!candidates.is_empty()).then_some(0),
         })?;
-        let kept = history.get(prompt.history.clone()).unwrap_or_default();
-        let history = kept.iter().map(|(item, _)| *item).collect();
-        Ok(Lesson { prompt, history })
-    }
-
-    /// A history alone, all of it to be learned.
-    fn story(&self, story: &Question, level: Level, random: &mut Random) -> Result<Lesson> {
-        let history = self.lessons.history(story);
-        let mut prompt = self.prompts.build(&PromptRequest {
-            template: random.below(self.templates.len().max(1) as u64) as usize,
-            level,
-            history: &history,
-            target_behaviour: story.behaviour,
-            candidates: &[],
-            seed: 0,
-            answer: None,
-        })?;
-        prompt.answer = 1..prompt.token_ids.len();
         let kept = history.get(prompt.history.clone()).unwrap_or_default();
         let history = kept.iter().map(|(item, _)| *item).collect();
         Ok(Lesson { prompt, history })

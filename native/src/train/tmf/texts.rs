@@ -1,7 +1,4 @@
-//! What a base model reads besides prompts: the catalogue's text, lists of names, and noise that
-//! repeats itself. To answer by a name of its prompt a model must repeat what it has read; from
-//! names alone it learns the catalogue by heart first, and long nothing else. Noise cannot be
-//! learned by heart.
+//! What a base model reads besides prompts: the catalogue's text, and lists of names.
 
 use tributary_core::Result;
 use tributary_core::models::llama::TokenId;
@@ -15,17 +12,12 @@ use crate::data::Dataset;
 /// Different names of a list; each stands there twice.
 const NAMES: u64 = 12;
 
-/// Tokens of a piece of noise that is repeated.
-const NOISE: std::ops::Range<u64> = 8..64;
-
 /// Texts to learn word by word.
 pub(super) struct Texts {
     lines: Vec<Vec<TokenId>>,
     lists: usize,
-    repeats: usize,
     separator: Vec<TokenId>,
     items: u64,
-    vocabulary: u64,
 }
 
 impl Texts {
@@ -50,26 +42,19 @@ impl Texts {
         let lines: Vec<_> = (0..config.catalogue_lessons).flat_map(|_| lines.clone()).collect();
         let items = dataset.catalogue.len() as u64;
         let separator = tokenizer.encode_content(";")?;
-        let vocabulary = tokenizer.vocab_size() as u64;
-        let (lists, repeats) = (config.name_lists, config.repeats);
-        Ok(Self { lines, lists, repeats, separator, items, vocabulary })
+        Ok(Self { lines, lists: config.name_lists, separator, items })
     }
 
     /// Lessons of an epoch.
     pub(super) fn len(&self) -> usize {
-        self.lines.len() + self.lists + self.repeats
+        self.lines.len() + self.lists
     }
 
-    /// Lesson `i`; lists and noise are drawn anew each time.
+    /// Lesson `i`; lists are drawn anew each time.
     pub(super) fn lesson(&self, i: usize, names: &Names, random: &mut Random) -> Result<Hybrid> {
         let token_ids = match self.lines.get(i) {
             Some(line) => line.clone(),
-            None if i < self.lines.len() + self.lists => self.list(names, random)?,
-            None => {
-                let len = NOISE.start + random.below(NOISE.end - NOISE.start);
-                let noise = (0..len).map(|_| random.below(self.vocabulary) as TokenId);
-                noise.collect::<Vec<_>>().repeat(2)
-            }
+            None => self.list(names, random)?,
         };
         Ok(Hybrid {
             answer: 1..token_ids.len(),
@@ -100,7 +85,7 @@ impl Texts {
     pub(super) fn name(&self, i: usize) -> String {
         match self.lines.len().checked_sub(i + 1) {
             Some(_) => format!("line {i} of the catalogue"),
-            None => format!("text {} behind the catalogue", i - self.lines.len()),
+            None => format!("list {} of names", i - self.lines.len()),
         }
     }
 }
