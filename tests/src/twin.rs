@@ -143,7 +143,8 @@ pub fn attention(
     for (segment, seen) in of_q.iter().zip(of_k.iter()) {
         for row in segment.clone() {
             let end = match mask {
-                Mask::Causal => row + 1,
+                // The segment's rows are the last of what it sees.
+                Mask::Causal => seen.end - (segment.end - 1 - row),
                 Mask::Bidirectional => seen.end,
             };
             for head in 0..heads.num_attention_heads {

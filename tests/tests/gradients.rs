@@ -273,17 +273,21 @@ fn attention_over_segments_and_prefix() {
 #[test]
 fn attention_over_other_rows() {
     let heads = HeadShape { num_attention_heads: 2, num_key_value_heads: 1, head_dim: 3 };
-    for (lengths, keys) in [([2, 2], [3, 3]), ([4, 1], [1, 5])] {
+    for (lengths, keys, mask) in [
+        ([2, 2], [3, 3], Mask::Bidirectional),
+        ([4, 1], [1, 5], Mask::Bidirectional),
+        ([2, 1], [2, 3], Mask::Causal),
+        ([1, 3], [4, 5], Mask::Causal),
+    ] {
         let rows = keys.iter().sum();
-        let name = format!("attention {lengths:?} over {keys:?}");
+        let name = format!("attention {lengths:?} over {keys:?} {mask:?}");
         check_with_step(
             0.08,
             &name,
             inputs(&[[lengths.iter().sum(), 6], [rows, 3], [rows, 3]]),
             |l| {
                 let (segments, keys) = (Segments::new(&lengths)?, Segments::new(&keys)?);
-                let attend =
-                    Attend { keys: Some(&keys), ..Attend::new(&segments, Mask::Bidirectional) };
+                let attend = Attend { keys: Some(&keys), ..Attend::new(&segments, mask) };
                 l.b.attention(&l.inputs[0], &l.inputs[1], &l.inputs[2], &attend, heads)
             },
         );

@@ -8,7 +8,7 @@ use pollster::block_on;
 use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::llama::{Llama, Rows};
-use tributary_core::nn::KvUse;
+use tributary_core::nn::{Branches, KvUse};
 use tributary_core::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, Template};
 use tributary_core::session::{Likelihood, Session, SoftTokens, Trie};
 use tributary_tests::tiny_tmf::{HIDDEN, TITLES, config, llama};
@@ -109,6 +109,75 @@ fn packed_examples_lose_what_serving_scores() {
         }
         assert_eq!(losses.next(), None);
     });
+}
+
+/// Every prompt with all its candidates behind it, in one pass without a cache.
+#[test]
+fn branches_of_many_prompts_lose_what_serving_scores() {
+    on_each_backend!(backend, b => {
+        let model = Arc::new(llama(&b, 1));
+        let builder = builder();
+        let names = CANDIDATES.map(|item| builder.names().tokens(item).unwrap());
+        let trie = Trie::new(&names, 1).unwrap();
+        let asked = examples(false);
+        let (values, count) = soft_rows(&asked);
+        let soft = b.upload(&values, [count, HIDDEN]).unwrap();
+
+        let (mut ids, mut lengths, mut trunks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut places, mut rows, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        for prompt in &asked {
+            places.extend(prompt.soft.iter().map(|soft| (ids.len() + soft.position) as u32));
+            ids.extend_from_slice(&prompt.token_ids);
+            let (closing, trunk) = (ids.len() as u32 - 1, lengths.len());
+            lengths.push(prompt.token_ids.len());
+            trunks.push(trunk);
+            for name in names {
+                let first = ids.len() as u32;
+                rows.extend(std::iter::once(closing).chain(first..).take(name.len() + 1));
+                targets.extend(name.iter().chain([&1]));
+                ids.extend_from_slice(name);
+                lengths.push(name.len());
+                trunks.push(trunk);
+            }
+        }
+        let segments = Segments::new(&lengths).unwrap();
+        let branches = Branches::new(&segments, &trunks).unwrap();
+        let at = Rows { segments: &segments, positions: branches.positions() };
+        let hidden = model.embed_soft(&b, &ids, &places, &soft).unwrap();
+        let hidden = model.forward(&b, hidden, at, KvUse::Branch(&branches), None).unwrap();
+        let logits = model.logits(&b, &b.gather_rows(&hidden, &rows).unwrap()).unwrap();
+        let losses = block_on(b.read(&b.cross_entropy(&logits, &targets).unwrap())).unwrap();
+        let mut losses = losses.into_iter();
+
+        let mut first = 0;
+        for prompt in &asked {
+            let last = first + prompt.soft.len() as u32;
+            let rows = b.gather_rows(&soft, &(first..last).collect::<Vec<u32>>()).unwrap();
+            first = last;
+            let positions: Vec<u32> = prompt.soft.iter().map(|soft| soft.position as u32).collect();
+            let identities: Vec<u64> = (0..positions.len() as u64).collect();
+            let soft = SoftTokens { positions: &positions, identities: &identities, rows: &rows };
+            let mut session = Session::new(b.clone(), model.clone(), 2000).unwrap();
+            session.prefill_soft(&prompt.token_ids, &soft).unwrap();
+            let scores = block_on(session.score_names(&trie, Likelihood::Sum)).unwrap();
+            for (name, score) in names.iter().zip(scores) {
+                let loss: f32 = losses.by_ref().take(name.len() + 1).sum();
+                assert!((loss + score).abs() < 1e-3, "{backend}: {loss}, {score}");
+            }
+        }
+        assert_eq!(losses.next(), None);
+    });
+}
+
+#[test]
+fn a_branch_stands_behind_a_trunk() {
+    let segments = Segments::new(&[3, 2, 0, 4]).unwrap();
+    let branches = Branches::new(&segments, &[0, 0, 0, 3]).unwrap();
+    assert_eq!(branches.positions(), [0, 1, 2, 3, 4, 0, 1, 2, 3]);
+    for trunks in [&[0, 0, 0][..], &[0, 0, 0, 4], &[0, 0, 1, 3]] {
+        let error = Branches::new(&segments, trunks).unwrap_err().to_string();
+        assert!(error.contains("trunks"), "{error}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The shape rules of every operation, once: each backend calls these before it computes.
 
+use std::ops::Range;
+
 use super::{Attend, HeadShape, Mask, Mix};
 use crate::error::{Error, Result};
 
@@ -146,10 +148,13 @@ pub fn attention<T>(
     if let Some(keys) = attend.keys {
         same("attention", "attend.keys", &[attend.segments.len()], &[keys.len()])?;
         let mut pairs = attend.segments.iter().zip(keys.iter());
-        if attend.mask != Mask::Bidirectional
-            || pairs.any(|(rows, keys)| keys.is_empty() && !rows.is_empty())
-        {
-            let expected = "a bidirectional mask, and a key for every segment with rows";
+        let lacks = |(rows, keys): (Range<usize>, Range<usize>)| match attend.mask {
+            Mask::Causal => keys.len() < rows.len(),
+            Mask::Bidirectional => keys.is_empty() && !rows.is_empty(),
+        };
+        if pairs.any(lacks) {
+            let expected =
+                "a key for every segment with rows, and under a causal mask for each row";
             return Err(Error::argument("attention", "attend.keys", expected, "others"));
         }
     }

@@ -64,19 +64,6 @@ impl Segments {
     pub fn last_rows(&self) -> Vec<u32> {
         self.iter().filter(|rows| !rows.is_empty()).map(|rows| rows.end as u32 - 1).collect()
     }
-
-    /// For each row, the rows of its own segment it sees under `mask`: (start, end).
-    pub fn visible(&self, mask: Mask) -> Vec<[u32; 2]> {
-        let mut visible = Vec::with_capacity(self.rows());
-        for rows in self.iter() {
-            let (start, end) = (rows.start as u32, rows.end as u32);
-            visible.extend((start..end).map(|row| match mask {
-                Mask::Causal => [start, row + 1],
-                Mask::Bidirectional => [start, end],
-            }));
-        }
-        visible
-    }
 }
 
 /// What a row sees of its own segment.
@@ -107,9 +94,10 @@ pub struct Prefix<'a, T> {
 pub struct Attend<'a, T> {
     /// Which rows of q (and, without `keys`, of k and v) belong together.
     pub segments: &'a Segments,
-    /// Which rows of k and v belong to each segment of q, where they are not the rows of q itself:
-    /// every row of segment i then sees all of segment i here. Asks for [`Mask::Bidirectional`], and
-    /// a key for every segment that has a row.
+    /// Which rows of k and v belong to each segment of q, where they are not the rows of q itself.
+    /// Under [`Mask::Bidirectional`] every row of segment i sees all of segment i here, which has at
+    /// least one row where that of q has. Under [`Mask::Causal`] the rows of q are the last of these:
+    /// the last sees all, the one before it all but the last.
     pub keys: Option<&'a Segments>,
     /// What a row sees of its own segment.
     pub mask: Mask,
@@ -132,10 +120,20 @@ impl<'a, T> Attend<'a, T> {
 
     /// For each row of q, the rows of k and v it sees besides the prefix: (start, end).
     pub fn visible(&self) -> Vec<[u32; 2]> {
-        let Some(keys) = self.keys else { return self.segments.visible(self.mask) };
-        let seen = |keys: Range<usize>| [keys.start as u32, keys.end as u32];
-        let pairs = self.segments.iter().zip(keys.iter());
-        pairs.flat_map(|(rows, keys)| std::iter::repeat_n(seen(keys), rows.len())).collect()
+        let mut visible = Vec::with_capacity(self.segments.rows());
+        for (rows, keys) in self.segments.iter().zip(self.key_segments().iter()) {
+            let seen = |row| [keys.start as u32, self.keys_end(row, &rows, &keys) as u32];
+            visible.extend(rows.clone().map(seen));
+        }
+        visible
+    }
+
+    /// Where the keys end that `row` of the segment `rows` sees of `keys`, the segment's.
+    pub fn keys_end(&self, row: usize, rows: &Range<usize>, keys: &Range<usize>) -> usize {
+        match self.mask {
+            Mask::Causal => keys.end + row + 1 - rows.end,
+            Mask::Bidirectional => keys.end,
+        }
     }
 }
 

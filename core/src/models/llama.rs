@@ -219,16 +219,25 @@ impl<B: Backend> Attention<B> {
         let q = b.rope(&q, &pass.angles, self.heads.head_dim)?;
         let k = b.rope(&k, &pass.angles, self.heads.head_dim)?;
 
-        let prefix = match kv {
-            KvUse::None => None,
-            KvUse::Append(cache) => cache.prefix(layer),
-            KvUse::Share(cache) => cache.prefix(layer),
+        let own = Attend::new(pass.segments, Mask::Causal);
+        let context = match kv {
+            KvUse::None => b.attention(&q, &k, &v, &own, self.heads)?,
+            KvUse::Share(cache) => {
+                let attend = Attend { prefix: cache.prefix(layer), ..own };
+                b.attention(&q, &k, &v, &attend, self.heads)?
+            }
+            KvUse::Append(cache) => {
+                let attend = Attend { prefix: cache.prefix(layer), ..own };
+                let context = b.attention(&q, &k, &v, &attend, self.heads)?;
+                cache.write(b, layer, &k, &v)?;
+                context
+            }
+            KvUse::Branch(branches) => {
+                let (k, v) = (branches.gather(b, &k)?, branches.gather(b, &v)?);
+                let attend = Attend { keys: Some(branches.keys()), ..own };
+                b.attention(&q, &k, &v, &attend, self.heads)?
+            }
         };
-        let attend = Attend { prefix, ..Attend::new(pass.segments, Mask::Causal) };
-        let context = b.attention(&q, &k, &v, &attend, self.heads)?;
-        if let KvUse::Append(cache) = kv {
-            cache.write(b, layer, &k, &v)?;
-        }
         self.o_proj.forward(b, &context)
     }
 }

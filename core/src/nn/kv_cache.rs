@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, Prefix};
+use crate::backend::{Backend, Prefix, Segments};
 use crate::error::{Error, Result};
 
 /// Keys and values of one sequence, all layers. Keys are stored after their rotation, so each
@@ -31,6 +31,63 @@ pub enum KvUse<'a, B: Backend> {
     Append(&'a mut KvCache<B>),
     /// Every segment sees the cache and leaves it as it is: packed candidates.
     Share(&'a KvCache<B>),
+    /// Segments see others of the same pass, without any cache: training, where many prompts and the
+    /// candidates behind each are one pass.
+    Branch(&'a Branches),
+}
+
+/// Segments of a pass that stand behind others: each row of a branch sees all rows of its trunk, and
+/// of the branch itself the rows up to its own.
+#[derive(Clone, Debug)]
+pub struct Branches {
+    /// Segment i of these rows is what segment i of the pass sees.
+    keys: Segments,
+    rows: Vec<u32>,
+    positions: Vec<u32>,
+}
+
+impl Branches {
+    /// `trunks[i]` is the segment that segment i stands behind; its own number for a trunk.
+    ///
+    /// # Errors
+    /// Not one trunk for each segment; a trunk that is none of the segments, or a branch itself.
+    pub fn new(segments: &Segments, trunks: &[usize]) -> Result<Self> {
+        let ranges: Vec<Range<usize>> = segments.iter().collect();
+        let wrong = |expected: &str, found: usize| {
+            Err(Error::argument("branches", "trunks", expected, found))
+        };
+        if trunks.len() != ranges.len() {
+            return wrong("one for each segment", trunks.len());
+        }
+        let (mut lengths, mut rows, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, (&trunk, own)) in trunks.iter().zip(&ranges).enumerate() {
+            let before = match ranges.get(trunk) {
+                Some(_) if trunk == i => 0..0,
+                Some(range) if trunks[trunk] == trunk => range.clone(),
+                _ => return wrong("segments that are no branches", trunk),
+            };
+            let first = before.len();
+            lengths.push(first + own.len());
+            positions.extend((first..first + own.len()).map(|position| position as u32));
+            rows.extend(before.chain(own.clone()).map(|row| row as u32));
+        }
+        Ok(Self { keys: Segments::new(&lengths)?, rows, positions })
+    }
+
+    /// The position of every row of the pass: a branch goes on where its trunk ends.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    /// [`Attend::keys`](crate::backend::Attend::keys) for what [`Self::gather`] gives.
+    pub(crate) fn keys(&self) -> &Segments {
+        &self.keys
+    }
+
+    /// Keys or values (rows of the pass, kv_size) -> those that each segment sees, behind each other.
+    pub(crate) fn gather<B: Backend>(&self, b: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        b.gather_rows(x, &self.rows)
+    }
 }
 
 /// Rows by which a cache grows at least.

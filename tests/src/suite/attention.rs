@@ -52,6 +52,17 @@ pub fn other_rows<B: Backend>(subject: &Subject<B>) {
             check(subject, &case, Mask::Bidirectional, 1.0);
         }
     }
+    // As the last of what they see: a name behind its prompt.
+    for (lengths, keys, heads) in [
+        (&[1][..], &[3][..], [1, 1, 4]),
+        (&[5, 0, 2, 1], &[9, 0, 67, 1], [2, 1, 8]),
+        (&[70, 3], &[71, 200], [4, 2, 33]),
+    ] {
+        for prefix in [None, Some([3, 5])] {
+            let case = Case { lengths, keys: Some(keys), heads, prefix };
+            check(subject, &case, Mask::Causal, 1.0);
+        }
+    }
 }
 
 /// Scores far apart must not overflow the softmax: all weight on one key, or spread evenly.

@@ -103,7 +103,7 @@ where
     let (two, empty) = (Segments::new(&[2, 1]).unwrap(), Segments::new(&[3, 0]).unwrap());
     for (keys, mask) in [
         (&Segments::one(3).unwrap(), Mask::Bidirectional),
-        (&two, Mask::Causal),
+        (&two, Mask::Causal), // one key for two rows
         (&empty, Mask::Bidirectional),
     ] {
         let attend = Attend { keys: Some(keys), ..Attend::new(&segments, mask) };

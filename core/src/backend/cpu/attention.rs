@@ -40,7 +40,7 @@ pub(super) fn attention(
     for (segment, keys) in attend.segments.iter().zip(attend.key_segments().iter()) {
         for start in segment.clone().step_by(TILE) {
             let rows = start..segment.end.min(start + TILE);
-            let end = if attend.mask == Mask::Causal { rows.end } else { keys.end };
+            let end = attend.keys_end(rows.end - 1, &segment, &keys);
             tiles.push(Tile { rows, own: keys.start..end });
         }
     }
@@ -138,7 +138,7 @@ fn one_head(
         }
     }
     softmax(level, scores, keys, |row| match attend.mask {
-        Mask::Causal => prefix + tile.rows.start + row + 1 - tile.own.start,
+        Mask::Causal => keys + row + 1 - rows,
         Mask::Bidirectional => keys,
     });
     if few {

@@ -129,7 +129,7 @@ impl Group {
 
         let all_heads = [count, num_attention_heads, n, own];
         let mut scores = q.clone().matmul(k.swap_dims(1, 2)).reshape(all_heads);
-        if let Some(mask) = self.mask(b, attend.mask) {
+        if let Some(mask) = self.mask(b, attend) {
             scores = scores + mask;
         }
         let Some(prefix) = attend.prefix.as_ref().filter(|prefix| prefix.len > 0) else {
@@ -177,28 +177,27 @@ impl Group {
     }
 
     /// What scores (count, heads, n, keys) get added; `None` when every row sees every column.
-    fn mask(&self, b: &Burn, mask: Mask) -> Option<Tensor<4>> {
-        let n = self.most_keys;
-        let hidden = |is_hidden: bool| if is_hidden { MASKED } else { 0.0 };
-        let (values, shape): (Vec<f32>, _) = match mask {
-            Mask::Causal if n == 1 => return None,
-            // Padding comes last, so a causal row never sees it.
-            Mask::Causal => {
-                let row = |row| (0..n).map(move |column| hidden(column > row));
-                ((0..n).flat_map(row).collect(), [1, 1, n, n])
-            }
-            Mask::Bidirectional if self.keys.iter().all(|rows| rows.len() == n) => return None,
-            Mask::Bidirectional => {
-                let segment = |rows: &Range<usize>| {
-                    (0..n).map({
-                        let len = rows.len();
-                        move |column| hidden(column >= len)
-                    })
-                };
-                let values = self.keys.iter().flat_map(segment).collect();
-                (values, [self.keys.len(), 1, 1, n])
-            }
+    fn mask(&self, b: &Burn, attend: &Attend<'_, Tensor<2>>) -> Option<Tensor<4>> {
+        let (n, most) = (self.longest, self.most_keys);
+        let is_full = self.keys.iter().all(|keys| keys.len() == most);
+        let (rows, mut values) = match attend.mask {
+            Mask::Causal if n == 1 && is_full => return None,
+            Mask::Bidirectional if is_full => return None,
+            Mask::Causal => (n, Vec::new()),
+            Mask::Bidirectional => (1, Vec::new()),
         };
+        // The longest, which comes first, serves them all where a row sees its own segment only.
+        let alike = attend.keys.is_none() && attend.mask == Mask::Causal;
+        let distinct = if alike { 1 } else { self.keys.len() };
+        for (segment, keys) in self.segments.iter().zip(&self.keys).take(distinct) {
+            for row in 0..rows {
+                // What stands in the rows that pad a segment is not read.
+                let row = (segment.start + row).min(segment.end - 1);
+                let seen = attend.keys_end(row, segment, keys) - keys.start;
+                values.extend((0..most).map(|key| if key < seen { 0.0 } else { MASKED }));
+            }
+        }
+        let shape = [distinct, 1, rows, most];
         Some(Tensor::from_data(TensorData::new(values, shape), &b.shared.device))
     }
 }

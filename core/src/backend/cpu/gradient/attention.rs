@@ -38,12 +38,12 @@ pub(super) fn gradient(
         for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
             for start in rows.clone().step_by(TILE) {
                 let tile = start..rows.end.min(start + TILE);
-                let end = if attend.mask == Mask::Causal { tile.end } else { keys.end };
+                let seen_keys = keys.start..attend.keys_end(tile.end - 1, rows, keys);
                 let seen = |row: usize| match attend.mask {
-                    Mask::Causal => start + row + 1 - keys.start,
-                    Mask::Bidirectional => keys.len(),
+                    Mask::Causal => seen_keys.len() + row + 1 - tile.len(),
+                    Mask::Bidirectional => seen_keys.len(),
                 };
-                let place = Place { rows: tile, keys: keys.start..end, head };
+                let place = Place { rows: tile.clone(), keys: seen_keys.clone(), head };
                 place.add(level, [q, k, v, dy], heads, seen, &mut buffers, &targets);
             }
         }
