@@ -15,7 +15,30 @@ use crate::train::clip::{ClipReport, ClipTrainConfig};
 use crate::train::{self, AnyConfig, FitOptions, Stopped, TrainReport};
 use crate::with_recommender;
 
+/// Every step of a training takes and frees the same large buffers. glibc gives them back to the
+/// system each time and gets them again page by page, which is a third of the time; here they stay
+/// with the process.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "a setting of the C library's allocator")]
+fn keep_memory() {
+    const MIB: i32 = 1 << 20;
+    let settings = [
+        (libc::M_TRIM_THRESHOLD, 1024 * MIB),
+        (libc::M_TOP_PAD, 64 * MIB),
+        (libc::M_MMAP_THRESHOLD, 32 * MIB), // the most it accepts
+    ];
+    for (parameter, value) in settings {
+        // SAFETY: `mallopt` takes two numbers and may be called at any time; what it refuses stays
+        // as it was.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_memory() {}
+
 pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
+    keep_memory();
     let config = AnyConfig::read(&arguments.config)?;
     let options =
         FitOptions { out: arguments.out.clone(), resume: arguments.resume, max_steps: None };

@@ -8,6 +8,7 @@ mod data;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use serde::Serialize;
 use toml::Table;
 use tributary_core::backend::{Backend, Segments};
@@ -135,21 +136,39 @@ struct ClipObjective {
     config_json: String,
 }
 
+impl ClipObjective {
+    /// The mean of both directions' cross-entropies, row i of one being the partner of row i of the
+    /// other: (rows, size) twice -> (rows, 1).
+    fn contrast(&self, b: &Burn, one: &Tensor<2>, other: &Tensor<2>) -> Result<Tensor<2>> {
+        let scale = b.vector_value(self.clip.logit_scale()).clamp_max(MAX_LOGIT_SCALE).exp();
+        let logits = b.similarity(one, other)? * scale;
+        let own: Vec<u32> = (0..logits.dims()[0] as u32).collect();
+        let forth = b.cross_entropy(&logits, &own)?;
+        let back = b.cross_entropy(&b.transpose(&logits, 1)?, &own)?;
+        Ok((forth + back) * 0.5)
+    }
+}
+
 impl Objective for ClipObjective {
     fn examples(&self) -> usize {
         self.pairs.examples()
     }
 
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
-        let (pixels, texts) = self.pairs.batch(examples.iter().map(|&i| self.pairs.example(i)));
+        let items: Vec<_> = examples.iter().map(|&i| self.pairs.example(i)).collect();
+        let (pixels, texts) = self.pairs.batch(items.iter().copied());
         let images = b.l2_normalize(&self.clip.image_embeds(b, &pixels, None)?, MIN_LENGTH)?;
         let texts = b.l2_normalize(&self.clip.text_embeds(b, &texts, None)?, MIN_LENGTH)?;
-        let scale = b.vector_value(self.clip.logit_scale()).clamp_max(MAX_LOGIT_SCALE).exp();
-        let logits = b.similarity(&images, &texts)? * scale;
-        let own: Vec<u32> = (0..examples.len() as u32).collect();
-        let of_images = b.cross_entropy(&logits, &own)?;
-        let of_texts = b.cross_entropy(&b.transpose(&logits, 1)?, &own)?;
-        let rows = (of_images + of_texts) * 0.5;
+        let mut rows = self.contrast(b, &images, &texts)?;
+        if let Some(sides) = &self.pairs.sides {
+            let embeds = |side: &Vec<Vec<TokenId>>| {
+                let texts: Vec<&[TokenId]> =
+                    items.iter().map(|&(item, _)| side[item].as_slice()).collect();
+                b.l2_normalize(&self.clip.text_embeds(b, &texts, None)?, MIN_LENGTH)
+            };
+            let [titles, descriptions] = sides.each_ref().map(embeds);
+            rows = rows + self.contrast(b, &titles?, &descriptions?)?;
+        }
         Ok(Losses { rows, segments: Segments::new(&vec![1; examples.len()])? })
     }
 

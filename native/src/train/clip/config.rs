@@ -168,6 +168,10 @@ pub struct ClipDataConfig {
     /// An attribute of the items that describes their picture, such as `caption`: a second text
     /// beside title and description, trained on as often, and the one that validates.
     pub caption: Option<String>,
+    /// Also tell each title from the others by its description, and the reverse: without it a text's
+    /// embedding drops what no picture shows, such as the brand.
+    #[serde(default)]
+    pub pair_texts: bool,
     /// Share of the items that is never trained on and validates.
     #[serde(default = "held_out")]
     pub held_out: f64,

@@ -28,6 +28,8 @@ pub(super) struct Pairs {
     pub(super) kinds: Vec<String>,
     /// The texts of each item, one per kind.
     texts: Vec<Vec<Vec<TokenId>>>,
+    /// Title and description of each item apart, where they are to be paired.
+    pub(super) sides: Option<[Vec<Vec<TokenId>>; 2]>,
     /// Indices of the items that are trained on, and of the others.
     pub(super) train: Vec<usize>,
     pub(super) held_out: Vec<usize>,
@@ -51,6 +53,7 @@ impl Pairs {
         let caption = config.data.caption.as_ref();
         let kinds = caption.into_iter().cloned().chain([DESCRIPTION.to_owned()]).collect();
         let (mut ids, mut words, mut pixels) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sides = [Vec::new(), Vec::new()];
         for item in catalogue.items() {
             let caption = caption.map(|name| item.attributes.get(name).cloned());
             let texts: Option<Vec<String>> = caption.into_iter().chain([item_text(item)]).collect();
@@ -70,6 +73,9 @@ impl Pairs {
             }
             ids.push(item.id.to_string());
             words.push(texts);
+            sides[0].push(item.title.clone());
+            // Half a pair would leave the item out of all: a title may stand for its description.
+            sides[1].push(item.description.clone().unwrap_or_else(|| item.title.clone()));
         }
         let (train, held_out) = split(config, ids.len())?;
 
@@ -89,6 +95,14 @@ impl Pairs {
         let tokens = |text: &String| encoder.encode_truncated(text, limit);
         let texts = words.iter().map(|texts| texts.iter().map(tokens).collect());
         let texts = texts.collect::<Result<Vec<_>>>()?;
+        let sides = match config.data.pair_texts {
+            false => None,
+            true => {
+                let [titles, descriptions] =
+                    sides.map(|side| side.iter().map(tokens).collect::<Result<Vec<_>>>());
+                Some([titles?, descriptions?])
+            }
+        };
 
         let mut hash = Sha256::new();
         hash.update(&bytes);
@@ -100,6 +114,7 @@ impl Pairs {
             pixels,
             kinds,
             texts,
+            sides,
             train,
             held_out,
             left_out,
