@@ -47,9 +47,22 @@ pub struct Hybrid {
     pub history: Range<usize>,
     /// The order in which the request's candidates are named: places in its list.
     pub candidates: Vec<usize>,
+    /// The position before each entry of the history names its item, and the item: where one could be
+    /// asked which item comes.
+    pub history_rows: Vec<(usize, u32)>,
     /// Positions of the answer and its end in `token_ids`; empty without an answer. The row before
     /// each of them predicts it.
     pub answer: Range<usize>,
+}
+
+impl Hybrid {
+    /// Begins the answer with the token of `item`, the request's candidate at `place`.
+    pub fn point(&mut self, item: u32, place: usize) {
+        let position = self.token_ids.len();
+        self.soft.push(Soft { position, kind: SoftKind::Candidate { item, place } });
+        self.token_ids.push(SOFT_TOKEN_ID);
+        self.answer = position..position + 1;
+    }
 }
 
 /// A place that an embedding takes.

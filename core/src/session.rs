@@ -258,6 +258,15 @@ impl<B: Backend> Session<B> {
         b.read(&logits).await
     }
 
+    /// Logits after the last token of `rows` (rows, hidden_size), embeddings outside the vocabulary,
+    /// as a head that is tied to the embeddings has them: (1, rows).
+    ///
+    /// # Errors
+    /// Nothing prefilled; rows of another width than the model's.
+    pub fn soft_logits(&self, rows: &B::Tensor) -> Result<B::Tensor> {
+        self.backend.similarity(self.last()?, rows)
+    }
+
     /// The log-probability of every token of every candidate, each as if it alone followed the
     /// sequence. One packed pass: the sequence is computed once, and stays as it is.
     pub async fn score(&self, candidates: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>> {

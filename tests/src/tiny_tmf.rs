@@ -105,6 +105,7 @@ pub fn config(level: Level) -> TmfConfig {
             max_prompt_tokens: 1500,
             max_title_tokens: 20,
             window: Window { max_items: 12, keep_items: 8, max_tokens: 700, keep_tokens: 500 },
+            pointer: false,
         },
         max_candidates: 6,
         cold_candidates: 2,

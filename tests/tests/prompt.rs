@@ -46,6 +46,7 @@ fn options() -> PromptOptions {
         max_prompt_tokens: 100_000,
         max_title_tokens: 40,
         window: Window { max_items: 30, keep_items: 20, max_tokens: 50_000, keep_tokens: 40_000 },
+        pointer: false,
     }
 }
 

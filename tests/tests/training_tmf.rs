@@ -289,6 +289,63 @@ fn a_quantised_folder_still_serves_and_writes_names() {
     assert!(free.ranks.iter().filter(|rank| rank.is_none()).count() > 0);
 }
 
+/// The choice loss asks for no more than that the right candidate outweighs the others, so a few
+/// users' answers are learned by heart long before their names are.
+#[test]
+fn a_choice_among_candidates_is_learned() {
+    let shop = Shop::new("tmf-choice");
+    let data = "[loss]\nanswer = 0.0\nchoice = 1.0\n[data]\nnum_candidates = 3\n";
+    let config = format!("{BASE}{TRAINING}").replace("[data]\n", data);
+    let config =
+        config.replace("users = 8\nvalidation_users = 4", "users = 2\nvalidation_users = 0");
+    let config = config.replace("epochs = 1", "epochs = 60\nlog_every = 5");
+    let report = shop.train(&config, "choice", false, None).unwrap();
+    let curve = std::fs::read_to_string(shop.path("choice/run/curve.csv")).unwrap();
+    let loss = |line: &str| line.split(',').nth(2).unwrap().parse::<f64>().unwrap();
+    let (first, last) = (curve.lines().nth(1).unwrap(), curve.lines().last().unwrap());
+    println!("{} steps: {first} ... {last}", report.steps);
+    assert!(loss(first) > 0.5 && loss(last) < 0.3, "{first} ... {last}");
+}
+
+/// What training validates is what the folder serves: the same rows, scaled alike.
+#[test]
+fn pointing_is_learned_and_served() {
+    let shop = Shop::new("tmf-pointer");
+    let tmf = TMF.replace("language = 'base'\n", "[model.prompt]\npointer = true\n");
+    let tmf = tmf.replace(
+        "[adapter]\nr = 4\nlora_alpha = 8.0\n",
+        "[language]\nvocab_size = 600\n\
+        hidden_size = 32\nintermediate_size = 64\nnum_hidden_layers = 2\nnum_attention_heads = 4\n\
+        num_key_value_heads = 4\nhead_dim = 16\n\
+        [loss]\nchoice = 1.0\nanswer = 0.0\nhistory = 0.5\n\
+        [curriculum]\nhardest_only = 1.0\n",
+    );
+    let tmf = tmf.replace("target_modules = ['q_proj', 'v_proj']\n", "");
+    let users = "users = 8\nvalidation_users = 4";
+    let config = format!("{tmf}{TRAINING}").replace(users, "users = 2\nvalidation_users = 12");
+    let config = config.replace("epochs = 1", "epochs = 40\neval_every = 10\nlog_every = 5");
+    let report = shop.train(&config, "point", false, None).unwrap();
+    let curve = std::fs::read_to_string(shop.path("point/run/curve.csv")).unwrap();
+    let loss = |line: &str| line.split(',').nth(2).unwrap().parse::<f64>().unwrap();
+    let (first, last) = (curve.lines().nth(1).unwrap(), curve.lines().last().unwrap());
+    println!("{} steps: {first} ... {last}", report.steps);
+    // ln(11) times the mean weight at first.
+    assert!(loss(first) > 0.9 && loss(last) < 0.7 * loss(first), "{first} ... {last}");
+
+    let bundle = Bundle::from_model(&shop.path("point")).unwrap();
+    let tmf = bundle.tmf_recommender(&Cpu::new()).unwrap();
+    assert!(tmf.config().prompt.pointer);
+    let mut data = Dataset::read(prepared()).unwrap();
+    data.hold_out("buy").unwrap();
+    let answer = pollster::block_on(tmf.recommend(&request(&data))).unwrap();
+    let sum: f32 = answer.items.iter().map(|item| item.score.exp()).sum();
+    assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+
+    let silent = config.replace("choice = 1.0\n", "");
+    let error = shop.train(&silent, "out", false, Some(1)).unwrap_err().to_string();
+    assert!(error.contains("pointer"), "{error}");
+}
+
 #[test]
 fn configurations_that_make_no_sense_are_refused_by_key() {
     let shop = Shop::new("tmf-refused");
@@ -301,6 +358,7 @@ fn configurations_that_make_no_sense_are_refused_by_key() {
         ("kind = 'tmf'", "kind = 'tmff'", "tmff"),
         ("image = 'image.safetensors'", "image = 'other.safetensors'", "catalogue_sha256"),
         ("users = 8", "user = 8", "user"),
+        ("[tables]", "[loss]\nchoice = -1.0\n[tables]", "loss"),
     ] {
         let config = format!("{TMF}{TRAINING}").replace(from, to);
         let error = shop.train(&config, "out", false, Some(1)).unwrap_err().to_string();

@@ -27,6 +27,10 @@ pub struct PromptOptions {
     pub bos_token_id: Option<TokenId>,
     /// Ends every answer.
     pub end_token_id: TokenId,
+    /// At the level of items an answer begins with its item's token, as every item of the prompt has
+    /// one: the model points at a candidate, by which candidates are then ranked, and writes the name
+    /// behind it. The paper's answer is the name alone.
+    pub pointer: bool,
 }
 
 impl Default for PromptOptions {
@@ -37,7 +41,15 @@ impl Default for PromptOptions {
             max_title_tokens: 24,
             bos_token_id: None,
             end_token_id: 0,
+            pointer: false,
         }
+    }
+}
+
+impl PromptOptions {
+    /// Whether answers of this level begin with an item's token.
+    pub fn points(&self, level: Level) -> bool {
+        self.pointer && level >= Level::Item
     }
 }
 
@@ -147,6 +159,7 @@ impl PromptBuilder {
     pub fn build(&self, request: &PromptRequest<'_>) -> Result<Hybrid> {
         let wording = get("template", &self.wordings, request.template)?;
         let PromptRequest { level, history, candidates, .. } = *request;
+        let points = self.options.points(level);
 
         let mut order: Vec<usize> = (0..candidates.len()).collect();
         Random::new(request.seed).shuffle(&mut order, candidates.len());
@@ -160,7 +173,7 @@ impl PromptBuilder {
             }
             let item = candidates[place];
             let name = self.names.tokens(item).at(|| "candidates")?;
-            answer_tokens = answer_tokens.max(name.len() + 1);
+            answer_tokens = answer_tokens.max(name.len() + 1 + usize::from(points));
             let kind = SoftKind::Candidate { item, place };
             tail.pieces(&wording.candidate, Some((name, kind)));
         }
@@ -189,17 +202,24 @@ impl PromptBuilder {
         prompt.join(tail);
 
         let asked = prompt.ids.len();
-        if let Some(place) = request.answer {
-            prompt.tokens(self.names.tokens(*get("answer", candidates, place)?)?);
-            prompt.tokens(&[self.options.end_token_id]);
-        }
-        Ok(Hybrid {
-            answer: asked..prompt.ids.len(),
+        let mut hybrid = Hybrid {
+            answer: asked..asked,
             token_ids: prompt.ids,
             soft: prompt.soft,
             history: start..history.len(),
+            history_rows: prompt.named.into_iter().map(|(row, item, _)| (row, item)).collect(),
             candidates: order,
-        })
+        };
+        if let Some(place) = request.answer {
+            let item = *get("answer", candidates, place)?;
+            if points {
+                hybrid.point(item, place);
+            }
+            hybrid.token_ids.extend_from_slice(self.names.tokens(item)?);
+            hybrid.token_ids.push(self.options.end_token_id);
+            hybrid.answer = asked..hybrid.token_ids.len();
+        }
+        Ok(hybrid)
     }
 
     /// Where the history begins that fits into `room` tokens.
@@ -326,11 +346,13 @@ struct Writer {
     level: Level,
     ids: Vec<TokenId>,
     soft: Vec<Soft>,
+    /// Of each item of the history: the position before it is named, the item, its place.
+    named: Vec<(usize, u32, usize)>,
 }
 
 impl Writer {
     fn new(level: Level) -> Self {
-        Self { level, ids: Vec::new(), soft: Vec::new() }
+        Self { level, ids: Vec::new(), soft: Vec::new(), named: Vec::new() }
     }
 
     fn tokens(&mut self, tokens: &[TokenId]) {
@@ -347,6 +369,13 @@ impl Writer {
     /// `item`: the name and the soft token of the item the pieces are about.
     fn pieces(&mut self, pieces: &[Piece], item: Option<(&[TokenId], SoftKind)>) {
         for piece in pieces {
+            if let (Piece::Title | Piece::ItemToken, Some((_, SoftKind::History { item, place }))) =
+                (piece, item)
+                && self.named.last().is_none_or(|(.., last)| *last != place)
+                && let Some(row) = self.ids.len().checked_sub(1)
+            {
+                self.named.push((row, item, place));
+            }
             match (piece, item) {
                 (Piece::Tokens(tokens), _) => self.tokens(tokens),
                 (Piece::BehaviourToken(behaviour), _) => {

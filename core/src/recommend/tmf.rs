@@ -8,6 +8,7 @@
 
 mod answer;
 mod config;
+mod point;
 mod scorer;
 mod soft;
 
@@ -29,9 +30,9 @@ use crate::error::{Error, Result};
 use crate::models::fusion::Fusion;
 use crate::models::llama::Llama;
 use crate::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, Template};
-use crate::session::{PrefixCache, Session, SharedPrefixCache, SoftTokens, Trie};
+use crate::session::{PrefixCache, Session, SharedPrefixCache, Trie};
 use crate::tokenizer::Tokenizer;
-use soft::SoftSource;
+use soft::{SoftRows, SoftSource};
 
 /// Bytes of cached prompt beginnings, unless told otherwise.
 pub const PREFIX_CACHE_BYTES: u64 = 64 << 20;
@@ -94,10 +95,18 @@ struct Asked {
     usage: Usage,
 }
 
+impl Asked {
+    /// The items of the history that `prompt` holds.
+    fn items(&self, prompt: &Hybrid) -> Vec<ItemIndex> {
+        let kept = self.history.get(prompt.history.clone()).unwrap_or_default();
+        kept.iter().map(|(item, _)| *item).collect()
+    }
+}
+
 /// A prefilled prompt.
 struct Read<B: Backend> {
     session: Session<B>,
-    trie: Trie,
+    prompt: Hybrid,
 }
 
 struct Stopwatch {
@@ -336,15 +345,10 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             answer: None,
         };
         let prompt: Hybrid = self.prompts.build(&request)?;
-        let items: Vec<ItemIndex> =
-            asked.history[prompt.history.clone()].iter().map(|(item, _)| *item).collect();
         let rows = match &self.soft {
-            Some(soft) => Some(soft.rows(b, &prompt, &items)?),
+            Some(soft) => Some(soft.rows(b, &prompt, &asked.items(&prompt))?),
             None => None,
         };
-        let names = candidates.iter().map(|&item| self.prompts.names().tokens(item));
-        let names = names.collect::<Result<Vec<_>>>()?;
-        let trie = Trie::new(&names, self.config.prompt.end_token_id)?;
         timings.encode_ms = watch.lap();
 
         let mut session = match self.session.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -355,15 +359,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
                     .with_prefix_cache(self.prefixes.clone())
             }
         };
-        let read = match &rows {
-            Some(rows) => session.prefill_soft(
-                &prompt.token_ids,
-                &SoftTokens {
-                    positions: &rows.positions,
-                    identities: &rows.identities,
-                    rows: &rows.rows,
-                },
-            )?,
+        let soft = rows.as_ref().map(SoftRows::tokens);
+        let read = match soft {
+            Some(soft) => session.prefill_soft(&prompt.token_ids, &soft)?,
             None => session.prefill(&prompt.token_ids)?,
         };
         timings.prefill_ms = watch.lap();
@@ -371,7 +369,13 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         usage.cached_tokens = read.cached_tokens;
         usage.image_tokens = prompt.item_tokens();
         usage.history_items = prompt.history.len();
-        Ok(Read { session, trie })
+        Ok(Read { session, prompt })
+    }
+
+    /// The names of candidates, each with the end of an answer.
+    fn trie(&self, candidates: &[ItemIndex]) -> Result<Trie> {
+        let names = candidates.iter().map(|&item| self.prompts.names().tokens(item));
+        Trie::new(&names.collect::<Result<Vec<_>>>()?, self.config.prompt.end_token_id)
     }
 
     /// The candidates, best first.
@@ -387,9 +391,15 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         }
         let (candidates, rest) = self.retrieve(asked).await?;
         timings.retrieve_ms = watch.lap();
-        let Read { session, trie } = self.read(asked, &candidates, watch, timings, usage)?;
-        let scores = session.score_names(&trie, self.config.likelihood).await?;
-        self.give_back(session);
+        let read = self.read(asked, &candidates, watch, timings, usage)?;
+        let scores = match self.points() {
+            true => self.point_scores(&read, &candidates).await?,
+            false => {
+                let trie = self.trie(&candidates)?;
+                read.session.score_names(&trie, self.config.likelihood).await?
+            }
+        };
+        self.give_back(read.session);
         timings.score_ms = watch.lap();
         let scored: Vec<Ranked> = candidates.into_iter().zip(scores).collect();
         let mut ranked = ranking::top(&self.catalogue, &scored, scored.len())?;

@@ -4,12 +4,14 @@
 //! The same run makes a base model for machines without a pretrained one: no `model.language`, the
 //! task `text` alone, everything trainable, and the catalogue's own text among the lessons.
 
+mod batch;
 mod curriculum;
 mod induction;
 mod language;
 mod lessons;
 mod objective;
 mod output;
+mod soft_start;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tributary_core::models::fusion::FusionConfig;
 use tributary_core::prompt::{Level, MAX_TEMPLATE_BYTES, PromptOptions, Template};
+use tributary_core::session::Likelihood;
 use tributary_core::{Context, Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
@@ -50,6 +53,9 @@ pub struct TmfModelConfig {
     /// Prompts and answers.
     #[serde(default)]
     pub prompt: PromptOptions,
+    /// What a candidate's score is, when serving and in the loss of a choice.
+    #[serde(default)]
+    pub likelihood: Likelihood,
     /// A template file; the library's own wordings where the file is silent.
     pub template: Option<PathBuf>,
 }
@@ -167,6 +173,26 @@ impl Default for FusionOptions {
     }
 }
 
+/// `[loss]`: what a question costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Times the cross-entropy of every token of the answer, Eq. 9.
+    pub answer: f32,
+    /// Times -log softmax of the scores of all candidates, at the right one: what makes the names'
+    /// likelihoods, which rank when serving, tell the candidates from each other. Not in the paper.
+    pub choice: f32,
+    /// Of a model that points: times the same at every item of the history but the first, among the
+    /// item and the question's wrong candidates: many choices for the price of one prompt.
+    pub history: f32,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self { answer: 1.0, choice: 0.0, history: 0.0 }
+    }
+}
+
 /// A training configuration file. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +213,9 @@ pub struct TmfTrainConfig {
     /// `[curriculum]`.
     #[serde(default)]
     pub curriculum: CurriculumConfig,
+    /// `[loss]`.
+    #[serde(default)]
+    pub loss: LossConfig,
     /// `[data]`.
     pub data: TmfDataConfig,
     /// `[training]`.
@@ -231,6 +260,17 @@ impl TmfTrainConfig {
                 "at least 2",
                 self.data.num_candidates.to_string(),
             );
+        }
+        let LossConfig { answer, choice, history } = self.loss;
+        if ![answer, choice, history].iter().all(|weight| (0.0..=1e6).contains(weight)) {
+            return wrong("loss", "weights of 0 to 1e6", format!("{:?}", self.loss));
+        }
+        if self.model.prompt.points(self.model.level) && choice == 0.0 {
+            let expected = "a loss.choice above 0, which is what pointing is learned by";
+            return wrong("model.prompt.pointer", expected, "0".into());
+        }
+        if choice > 0.0 && self.model.likelihood == Likelihood::Constrained {
+            return wrong("model.likelihood", "sum or mean, for a choice", "constrained".into());
         }
         if self.adapter.is_some() && self.model.language.is_none() {
             let expected = "a folder, since an [adapter] needs a trained model under it";
@@ -320,7 +360,7 @@ pub fn run(
         config.training.device,
         BurnOptions { trainable, seed, ..BurnOptions::default() },
     )?;
-    let model = language.load(&b, seed)?;
+    let model = language.load(&b, config.model.level, seed)?;
     let objective = TmfObjective::new(
         &b,
         config,
@@ -359,6 +399,7 @@ fn identity(
         ("language", config::table(&config.language)?),
         ("fusion", config::table(&config.fusion)?),
         ("curriculum", config::table(&config.curriculum)?),
+        ("loss", config::table(&config.loss)?),
     ] {
         identity.insert(name.into(), part.into());
     }

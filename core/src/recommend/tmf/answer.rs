@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, FREE_TOKENS, Read, Stopwatch, TmfRecommender};
+use super::{Asked, FREE_TOKENS, Stopwatch, TmfRecommender};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::models::sasrec::SeenItems;
@@ -92,11 +92,20 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         } else {
             let (candidates, _) = self.retrieve(asked).await?;
             timings.retrieve_ms = watch.lap();
-            let Read { mut session, trie } =
-                self.read(asked, &candidates, watch, timings, usage)?;
+            let mut read = self.read(asked, &candidates, watch, timings, usage)?;
+            let pointed = match self.points() {
+                true => Some(self.point(&mut read, asked, &candidates, sampler).await?),
+                false => None,
+            };
+            let mut session = read.session;
+            let named = pointed.and_then(|place| candidates.get(place));
             let (place, text) = match decoding {
+                // One name is left, and nothing to choose.
+                Decoding::Constrained if named.is_some() => {
+                    (pointed, named.map_or(Ok(String::new()), |&i| self.prompts.names().text(i))?)
+                }
                 Decoding::Constrained => {
-                    let choice = session.choose(&trie, sampler).await?;
+                    let choice = session.choose(&self.trie(&candidates)?, sampler).await?;
                     let text = self.tokenizer.decode(&choice.token_ids, true)?.trim().to_owned();
                     (choice.names.first().copied(), text)
                 }

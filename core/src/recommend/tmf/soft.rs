@@ -10,6 +10,7 @@ use crate::models::fusion::Fusion;
 use crate::prompt::{Hybrid, SoftKind};
 use crate::recommend::catalogue::ItemIndex;
 use crate::recommend::embeddings::{EmbeddingTable, ItemEmbeddings};
+use crate::session::SoftTokens;
 
 /// Candidates that are fused in one pass.
 const PASS_ITEMS: usize = 1024;
@@ -37,6 +38,14 @@ pub(super) struct SoftRows<B: Backend> {
     pub(super) positions: Vec<u32>,
     pub(super) identities: Vec<u64>,
     pub(super) rows: B::Tensor, // (positions, hidden_size)
+}
+
+impl<B: Backend> SoftRows<B> {
+    /// As a session takes them.
+    pub(super) fn tokens(&self) -> SoftTokens<'_, B::Tensor> {
+        let Self { positions, identities, rows } = self;
+        SoftTokens { positions, identities, rows }
+    }
 }
 
 impl<B: Backend> SoftSource<B> {
@@ -89,6 +98,14 @@ impl<B: Backend> SoftSource<B> {
         kept.keep(b, self, items)
     }
 
+    /// The tokens of candidates: (items, hidden_size).
+    pub(super) fn candidates(&self, b: &B, items: &[ItemIndex]) -> Result<B::Tensor> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.keep(b, self, items)?;
+        let rows: Vec<u32> = items.iter().filter_map(|item| kept.rows.get(item).copied()).collect();
+        b.gather_rows(&kept.table, &rows)
+    }
+
     /// The soft tokens of `prompt`, whose history are `history`.
     pub(super) fn rows(
         &self,
@@ -129,11 +146,8 @@ impl<B: Backend> SoftSource<B> {
             items.write(b, &mut soft.rows, &fused)?;
         }
         if !candidates.0.is_empty() {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.keep(b, self, &candidates.1)?;
-            let from = candidates.1.iter().filter_map(|item| kept.rows.get(item).copied());
-            let pairs = Pairs { to: candidates.0, from: from.collect() };
-            pairs.write(b, &mut soft.rows, &kept.table)?;
+            let tokens = self.candidates(b, &candidates.1)?;
+            b.scatter_rows(&mut soft.rows, &candidates.0, &tokens)?;
         }
         Ok(soft)
     }

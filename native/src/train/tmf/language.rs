@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
-use tributary_core::prompt::{PromptOptions, Template};
+use tributary_core::prompt::{Level, PromptOptions, Template};
 use tributary_core::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, Vocabulary};
 use tributary_core::weights::{Adapter, Checkpoint, Initial, Weights};
 use tributary_core::{Error, Result};
@@ -192,14 +192,15 @@ impl Language {
         LlamaConfig::parse("config.json", &self.config_json)
     }
 
-    pub(super) fn load(&self, b: &Burn, seed: u64) -> Result<Llama<Burn>> {
+    /// `level`: what a new model is to read.
+    pub(super) fn load(&self, b: &Burn, level: Level, seed: u64) -> Result<Llama<Burn>> {
         let config = self.config()?;
         self.tokenizer.check_vocab_size(config.vocab_size)?;
         match (&self.folder, &self.adapter) {
             (None, _) => {
                 let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn);
                 let model = Llama::load(&weights, config)?;
-                induction::prepare(b, model.config(), seed)?;
+                induction::prepare(b, model.config(), level, seed)?;
                 Ok(model)
             }
             (Some(folder), None) => Llama::load(&Weights::new(b, &folder.checkpoint), config),

@@ -9,7 +9,7 @@ use tributary_core::models::fusion::{Fusion, FusionConfig};
 use tributary_core::models::llama::{Llama, Rows, TokenId};
 use tributary_core::nn::KvUse;
 use tributary_core::prompt::{
-    Hybrid, Level, PromptBuilder, PromptRequest, SOFT_TOKEN_ID, SoftKind, Template,
+    Hybrid, Level, PromptBuilder, PromptRequest, SOFT_TOKEN_ID, Template,
 };
 use tributary_core::random::Random;
 use tributary_core::recommend::{
@@ -19,16 +19,20 @@ use tributary_core::recommend::{
 use tributary_core::weights::{Initial, Weights};
 use tributary_core::{Error, Result};
 
+use super::batch::{Batch, Choice, Lesson, Soft};
 use super::language::Language;
 use super::lessons::{Lessons, Question};
 use super::texts::Texts;
-use super::{TablesConfig, TmfTrainConfig};
+use super::{TablesConfig, TmfTrainConfig, soft_start};
 use crate::data::Dataset;
 use crate::files;
 use crate::tmf::{FUSION_WEIGHTS, behaviour_rows, one_hot};
 use crate::train::burn_backend::Burn;
 use crate::train::graph::table::catalogue_sha256;
 use crate::train::trainer::{Losses, Objective};
+
+/// Rows of the language model's width.
+type Tokens = <Burn as Backend>::Tensor;
 
 /// Beginning of the names of the fusion's weights during training.
 pub(super) const FUSION: &str = "fusion.";
@@ -90,6 +94,10 @@ impl Modalities {
         self.behaviours.len() / self.num_behaviours.max(1)
     }
 
+    pub(super) fn num_behaviours(&self) -> usize {
+        self.num_behaviours
+    }
+
     /// The behaviours' table as a weight.
     pub(super) fn behaviour_table(&self) -> MatrixData {
         let shape = [self.num_behaviours, self.behaviour_size()];
@@ -133,28 +141,6 @@ enum Example<'a> {
     Text(usize),
 }
 
-/// A lesson as tokens.
-struct Lesson {
-    prompt: Hybrid,
-    /// The items that the prompt holds, in its order.
-    history: Vec<ItemIndex>,
-}
-
-/// The soft tokens of a batch as they are collected: rows of the packed prompts, and what stands
-/// there.
-#[derive(Default)]
-struct Soft {
-    behaviour_rows: Vec<u32>,
-    behaviours: Vec<u32>,
-    history_rows: Vec<u32>,
-    /// Which row of the fused histories.
-    history_places: Vec<u32>,
-    histories: Vec<ItemIndex>,
-    lengths: Vec<usize>,
-    candidate_rows: Vec<u32>,
-    candidates: Vec<ItemIndex>,
-}
-
 impl<'a> TmfObjective<'a> {
     pub(super) fn new(
         b: &Burn,
@@ -179,8 +165,9 @@ impl<'a> TmfObjective<'a> {
                 let place = FUSION.trim_end_matches('.');
                 let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn).at(place);
                 let fusion = Fusion::load(&weights, fusion, Some(table))?;
-                if let Some(folder) = &config.fusion.from {
-                    restore_fusion(b, folder)?;
+                match &config.fusion.from {
+                    Some(folder) => restore_fusion(b, folder)?,
+                    None => soft_start::prepare(b, &model, &fusion, &modalities, seed)?,
                 }
                 Some(fusion)
             }
@@ -188,6 +175,7 @@ impl<'a> TmfObjective<'a> {
         let names: Vec<&str> = dataset.behaviours.iter().map(String::as_str).collect();
         let served = TmfConfig {
             level: config.model.level,
+            likelihood: config.model.likelihood,
             prompt,
             max_candidates: config.data.num_candidates.max(20),
             ..TmfConfig::new(&names, &config.data.target_behaviour)
@@ -247,6 +235,8 @@ impl<'a> TmfObjective<'a> {
         random: &mut Random,
     ) -> Result<Lesson> {
         let history = self.lessons.history(question);
+        let chooses = self.config.loss.choice > 0.0 && !candidates.is_empty();
+        let by_names = chooses && !self.served.prompt.points(level);
         let prompt = self.prompts.build(&PromptRequest {
             template: random.below(self.templates.len().max(1) as u64) as usize,
             level,
@@ -254,11 +244,26 @@ impl<'a> TmfObjective<'a> {
             target_behaviour: question.behaviour,
             candidates,
             seed: random.next_u64(),
-            answer: (!candidates.is_empty()).then_some(0),
+            answer: (!candidates.is_empty() && !by_names).then_some(0),
         })?;
+        let choice = match (chooses, by_names) {
+            (false, _) => Choice::None,
+            (true, false) => Choice::Token { history: self.config.loss.history > 0.0 },
+            (true, true) => {
+                let names = candidates.iter().map(|&item| self.name(item));
+                Choice::Names(names.collect::<Result<_>>()?)
+            }
+        };
         let kept = history.get(prompt.history.clone()).unwrap_or_default();
         let history = kept.iter().map(|(item, _)| *item).collect();
-        Ok(Lesson { prompt, history })
+        Ok(Lesson { prompt, history, choice })
+    }
+
+    /// An item's name as an answer, with its end.
+    fn name(&self, item: ItemIndex) -> Result<Vec<TokenId>> {
+        let mut name = self.prompts.names().tokens(item)?.to_vec();
+        name.push(self.served.prompt.end_token_id);
+        Ok(name)
     }
 
     fn example(&self, example: u32) -> Example<'_> {
@@ -292,10 +297,11 @@ impl<'a> TmfObjective<'a> {
         tables.tokens(b, fusion, items, &Segments::new(lengths)?)
     }
 
-    /// Token embeddings of the packed lessons, soft tokens written over them.
-    fn embed(&self, b: &Burn, ids: &[TokenId], soft: &Soft) -> Result<<Burn as Backend>::Tensor> {
+    /// Token embeddings of the packed lessons, soft tokens written over them, and the tokens of the
+    /// candidates.
+    fn embed(&self, b: &Burn, ids: &[TokenId], soft: &Soft) -> Result<(Tokens, Option<Tokens>)> {
         let mut hidden = self.model.embed(b, ids)?;
-        let Some(fusion) = &self.fusion else { return Ok(hidden) };
+        let Some(fusion) = &self.fusion else { return Ok((hidden, None)) };
         if !soft.behaviours.is_empty() {
             let tokens = fusion.behaviour_tokens(b, &soft.behaviours)?;
             b.scatter_rows(&mut hidden, &soft.behaviour_rows, &tokens)?;
@@ -305,12 +311,14 @@ impl<'a> TmfObjective<'a> {
             let tokens = b.gather_rows(&fused, &soft.history_places)?;
             b.scatter_rows(&mut hidden, &soft.history_rows, &tokens)?;
         }
-        if !soft.candidates.is_empty() {
-            let alone = vec![1; soft.candidates.len()];
-            let tokens = self.fuse(b, fusion, &soft.candidates, &alone)?;
-            b.scatter_rows(&mut hidden, &soft.candidate_rows, &tokens)?;
+        if soft.candidates.is_empty() {
+            return Ok((hidden, None));
         }
-        Ok(hidden)
+        let items: Vec<ItemIndex> = soft.candidates.iter().chain(&soft.alone).copied().collect();
+        let tokens = self.fuse(b, fusion, &items, &vec![1; items.len()])?;
+        let own: Vec<u32> = (0..soft.candidates.len() as u32).collect();
+        b.scatter_rows(&mut hidden, &soft.candidate_rows, &b.gather_rows(&tokens, &own)?)?;
+        Ok((hidden, Some(tokens)))
     }
 
     /// What serves, with the weights of this moment.
@@ -347,31 +355,6 @@ fn restore_fusion(b: &Burn, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-impl Soft {
-    fn add(&mut self, lesson: &Lesson, offset: u32) {
-        let before = self.histories.len() as u32;
-        for soft in &lesson.prompt.soft {
-            let row = offset + soft.position as u32;
-            match soft.kind {
-                SoftKind::Behaviour(behaviour) => {
-                    self.behaviour_rows.push(row);
-                    self.behaviours.push(behaviour);
-                }
-                SoftKind::History { place, .. } => {
-                    self.history_rows.push(row);
-                    self.history_places.push(before + place as u32);
-                }
-                SoftKind::Candidate { item, .. } => {
-                    self.candidate_rows.push(row);
-                    self.candidates.push(item);
-                }
-            }
-        }
-        self.histories.extend_from_slice(&lesson.history);
-        self.lengths.push(lesson.history.len());
-    }
-}
-
 impl Objective for TmfObjective<'_> {
     fn examples(&self) -> usize {
         self.lessons.len() + self.texts.len()
@@ -396,35 +379,29 @@ impl Objective for TmfObjective<'_> {
                 Example::Story(story) => self.story(story, level, &mut random)?,
                 Example::Text(text) => {
                     let prompt = self.texts.lesson(text, self.prompts.names(), &mut random)?;
-                    Lesson { prompt, history: Vec::new() }
+                    Lesson { prompt, history: Vec::new(), choice: Choice::None }
                 }
             });
         }
-        let (mut ids, mut soft) = (Vec::new(), Soft::default());
-        // The row before each learned token predicts it.
-        let (mut asked, mut targets, mut learned) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch::default();
         for lesson in &lessons {
-            let offset = ids.len() as u32;
-            soft.add(lesson, offset);
-            let before = targets.len();
-            for (position, &token) in (0..).zip(&lesson.prompt.token_ids) {
-                if self.is_learned(&lesson.prompt, position, token) {
-                    asked.push(offset + position as u32 - 1);
-                    targets.push(token);
-                }
-            }
-            learned.push(targets.len() - before);
-            ids.extend_from_slice(&lesson.prompt.token_ids);
+            batch.add(lesson, |position, token| self.is_learned(&lesson.prompt, position, token));
         }
-        let lengths: Vec<usize> = lessons.iter().map(|l| l.prompt.token_ids.len()).collect();
-        let segments = Segments::new(&lengths)?;
-        let positions = segments.positions(0);
+        let segments = batch.segments()?;
+        let branches = batch.branches(&segments)?;
+        let positions = match &branches {
+            Some(branches) => branches.positions().to_vec(),
+            None => segments.positions(0),
+        };
+        let kv = branches.as_ref().map_or(KvUse::None, KvUse::Branch);
         let rows = Rows { segments: &segments, positions: &positions };
-        let hidden = self.embed(b, &ids, &soft)?;
-        let hidden = self.model.forward(b, hidden, rows, KvUse::None, None)?;
-        let logits = self.model.logits(b, &b.gather_rows(&hidden, &asked)?)?;
-        let rows = b.cross_entropy(&logits, &targets)?;
-        Ok(Losses { rows, segments: Segments::new(&learned)? })
+        let (hidden, candidates) = self.embed(b, &batch.ids, &batch.soft)?;
+        let hidden = self.model.forward(b, hidden, rows, kv, None)?;
+        let logits = self.model.logits(b, &b.gather_rows(&hidden, &batch.asked)?)?;
+        let tokens = b.cross_entropy(&logits, &batch.targets)?;
+        let likelihood = self.served.likelihood;
+        let choices = batch.choices(b, &tokens, &hidden, candidates.as_ref(), likelihood)?;
+        batch.losses(b, tokens, choices, self.config.loss)
     }
 
     fn example_name(&self, example: u32) -> String {

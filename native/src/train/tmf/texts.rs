@@ -61,6 +61,7 @@ impl Texts {
             token_ids,
             soft: Vec::new(),
             history: 0..0,
+            history_rows: Vec::new(),
             candidates: Vec::new(),
         })
     }
