@@ -140,8 +140,9 @@ impl Batch {
         }
         let row = offset + lesson.prompt.answer.start as u32 - 1;
         self.pointers.push(Pointer { row, alone: None, candidates, right: right as u32 });
-        let rows = if history { &lesson.prompt.history_rows[..] } else { &[] };
-        for &(row, item) in rows.iter().skip(1) {
+        // Nothing is known of the user where the first item is named.
+        let [_, rows @ ..] = &lesson.prompt.history_rows[..] else { return };
+        for &(row, item) in if history { rows } else { &[] } {
             let (row, alone) = (offset + row as u32, Some(self.soft.alone.len() as u32));
             self.soft.alone.push(item);
             self.pointers.push(Pointer { row, alone, candidates: wrong.clone(), right: 0 });
