@@ -8,7 +8,7 @@ mod patch_embedding;
 mod rope;
 
 pub use encoder::{Encoder, EncoderConfig, EncoderLayer, LayerNames, NormOrder, QkvNames};
-pub use kv_cache::{Branches, KvCache, KvUse};
+pub use kv_cache::{Branches, CachedRows, KvCache, KvUse};
 pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
 pub use patch_embedding::{CHANNELS, PatchConfig, PatchEmbedding, PatchNames};

@@ -50,6 +50,9 @@ pub struct Hybrid {
     /// The position before each entry of the history names its item, and the item: where one could be
     /// asked which item comes.
     pub history_rows: Vec<(usize, u32)>,
+    /// The position of each entry's item: of its soft token, below the level of items of its name's
+    /// last token.
+    pub event_rows: Vec<usize>,
     /// Positions of the answer and its end in `token_ids`; empty without an answer. The row before
     /// each of them predicts it.
     pub answer: Range<usize>,
@@ -85,6 +88,8 @@ pub enum SoftKind {
         item: u32,
         /// Its place among the interactions the prompt holds: the row of the fused history.
         place: usize,
+        /// What was done to it, at last.
+        behaviour: u32,
     },
     /// A candidate.
     Candidate {

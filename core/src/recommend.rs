@@ -42,6 +42,7 @@ pub use sequence::{Clock, SequenceRecommender};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use tmf::{
     Answer, Decoding, PREFIX_CACHE_BYTES, Prior, TmfConfig, TmfParts, TmfRecommender, Written,
+    name_tokens,
 };
 
 use crate::error::{Error, Result};

@@ -110,6 +110,13 @@ impl<B: Backend> Session<B> {
         self
     }
 
+    /// The same, keeping the final state of every token for [`Session::states`]. What shares its
+    /// prefix cache must do so, too.
+    pub fn with_states(self) -> Result<Self> {
+        let width = self.model.config().hidden_size;
+        Ok(Self { cache: self.cache.with_states(&self.backend, width)?, ..self })
+    }
+
     /// The tokens whose keys and values are cached; a soft token by the token under it.
     pub fn tokens(&self) -> Vec<TokenId> {
         self.slots.iter().map(|slot| slot.token).collect()
@@ -229,6 +236,7 @@ impl<B: Backend> Session<B> {
             _ => self.model.embed(b, &tokens)?,
         };
         let hidden = self.model.forward(b, hidden, rows, KvUse::Append(&mut self.cache), None)?;
+        self.cache.write_states(b, &hidden)?;
         self.last = Some(b.gather_rows(&hidden, &[last as u32])?);
         self.slots.extend_from_slice(slots);
         Ok(())
@@ -258,13 +266,13 @@ impl<B: Backend> Session<B> {
         b.read(&logits).await
     }
 
-    /// Logits after the last token of `rows` (rows, hidden_size), embeddings outside the vocabulary,
-    /// as a head that is tied to the embeddings has them: (1, rows).
+    /// The final states of the tokens at `positions`, of a session that keeps them:
+    /// (positions, hidden_size).
     ///
     /// # Errors
-    /// Nothing prefilled; rows of another width than the model's.
-    pub fn soft_logits(&self, rows: &B::Tensor) -> Result<B::Tensor> {
-        self.backend.similarity(self.last()?, rows)
+    /// A session without states; a position outside the sequence.
+    pub fn states(&self, positions: &[u32]) -> Result<B::Tensor> {
+        self.cache.states(&self.backend, positions)
     }
 
     /// The log-probability of every token of every candidate, each as if it alone followed the

@@ -17,7 +17,7 @@ mod trainer;
 
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
-pub use config::{AnyConfig, FitConfig, TrainingConfig, parse, read};
+pub use config::{AnyConfig, FitConfig, TrainingConfig, parse};
 pub use curve::CurvePoint;
 pub use graph::{
     GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,

@@ -130,6 +130,8 @@ pub fn fusion<B: Backend>(b: &B, causal: bool) -> Fusion<B> {
         cma: true,
         causal,
         residual: true,
+        normalize: false,
+        events: false,
     };
     let mut shapes = Vec::new();
     let mut linear = |name: &str, out: usize, width: usize| {

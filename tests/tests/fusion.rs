@@ -31,6 +31,8 @@ fn config() -> FusionConfig {
         cma: true,
         causal: false,
         residual: false,
+        normalize: false,
+        events: false,
     }
 }
 
@@ -59,6 +61,7 @@ fn tensors(heads: bool) -> Vec<NamedTensor> {
     }
     for (name, width) in [("image", IMAGE), ("text", IMAGE), ("graph", GRAPH)] {
         shapes.push((format!("absent.{name}.weight"), vec![1, width]));
+        shapes.push((format!("{name}_norm.weight"), vec![width]));
     }
     let value = |(seed, (name, shape)): (u64, &(String, Vec<usize>))| {
         NamedTensor::f32(name, shape, &uniform(seed, shape.iter().product()))
@@ -153,7 +156,16 @@ impl Twin {
 
     fn tokens(&self, items: &Items) -> Vec<f64> {
         let rows = items.present[0].len();
-        let [image, text, graph] = [0, 1, 2].map(|m| twin::wide(&items.values[m]));
+        let [image, text, graph] = [(0, "image"), (1, "text"), (2, "graph")].map(|(m, name)| {
+            let values = twin::wide(&items.values[m]);
+            match self.config.normalize {
+                true => {
+                    let weight = twin::wide(&self.values(&format!("{name}_norm.weight")));
+                    twin::rms_norm(&values, &weight, 1e-5)
+                }
+                false => values,
+            }
+        });
         let all = twin::concat(&[(&image, IMAGE), (&text, IMAGE), (&graph, GRAPH)], rows); // Eq. 5
         let amsa = self.attention("amsa", [&all, &all, &all], ITEM); // Eq. 6
         let query = self.linear("cma.query", &amsa, ITEM);
@@ -176,6 +188,7 @@ fn tokens_are_equations_5_to_8() {
         ("as printed", config()),
         ("causal", FusionConfig { causal: true, ..config() }),
         ("with residuals", FusionConfig { residual: true, ..config() }),
+        ("normalized", FusionConfig { normalize: true, ..config() }),
         ("with 3 heads", FusionConfig { num_attention_heads: 3, residual: true, ..config() }),
     ];
     on_each_backend!(name, b => {
@@ -234,6 +247,7 @@ fn what_stands_in_an_absent_row_does_not_count() {
 fn a_configuration_that_makes_no_sense_is_refused_by_field() {
     let cases = [
         (FusionConfig { hidden_size: 0, ..config() }, "hidden_size"),
+        (FusionConfig { events: true, behaviour_size: 0, ..config() }, "behaviour_size"),
         (FusionConfig { text_size: 5, ..config() }, "text_size"),
         (FusionConfig { image_size: 0, text_size: 0, ..config() }, "image_size"),
         (FusionConfig { num_attention_heads: 4, ..config() }, "num_attention_heads"),

@@ -41,6 +41,7 @@ fn examples(answers: bool) -> Vec<Hybrid> {
             history: histories[n],
             target_behaviour: 2,
             candidates: &CANDIDATES,
+            listed: true,
             seed: n as u64,
             answer: answers.then_some(n),
         };

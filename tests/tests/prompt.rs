@@ -73,6 +73,7 @@ fn request<'a>(history: &'a [(u32, u32)], candidates: &'a [u32]) -> PromptReques
         history,
         target_behaviour: 2,
         candidates,
+        listed: true,
         seed: 7,
         answer: None,
     }
@@ -88,7 +89,7 @@ fn read(prompt: &Hybrid) -> String {
         text += &tokenizer.decode(&prompt.token_ids[from..soft.position], true).unwrap();
         text += &match soft.kind {
             SoftKind::Behaviour(behaviour) => format!("[b{behaviour}]"),
-            SoftKind::History { item, place } => format!("[h{place}={item}]"),
+            SoftKind::History { item, place, .. } => format!("[h{place}={item}]"),
             SoftKind::Candidate { item, place } => format!("[c{place}={item}]"),
         };
         from = soft.position + 1;

@@ -4,9 +4,11 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-use tributary_core::backend::Backend;
+use pollster::block_on;
 use tributary_core::backend::cpu::Cpu;
-use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
+use tributary_core::backend::{Backend, Segments};
+use tributary_core::models::llama::{Llama, LlamaConfig, Rows, TokenId};
+use tributary_core::nn::KvUse;
 use tributary_core::session::{
     FinishReason, PrefixCache, Sampler, Sampling, Session, SoftTokens, StopRules, Usage,
 };
@@ -106,13 +108,13 @@ fn soft_tokens_give_the_same_logits_with_and_without_caches() {
             let which: Vec<u32> = (0..count as u32).collect();
             let rows = b.gather_rows(rows, &which).unwrap();
             let hidden = model.embed_soft(&b, &prompt[..len], &positions[..count], &rows).unwrap();
-            let segments = tributary_core::backend::Segments::one(len).unwrap();
+            let segments = Segments::one(len).unwrap();
             let places = segments.positions(0);
-            let at = tributary_core::models::llama::Rows {
+            let at = Rows {
                 segments: &segments,
                 positions: &places,
             };
-            let none = tributary_core::nn::KvUse::None;
+            let none = KvUse::None;
             let hidden = model.forward(&b, hidden, at, none, None).unwrap();
             let last = b.gather_rows(&hidden, &segments.last_rows()).unwrap();
             let logits = pollster::block_on(b.read(&model.logits(&b, &last).unwrap())).unwrap();
@@ -145,6 +147,40 @@ fn soft_tokens_give_the_same_logits_with_and_without_caches() {
         assert_eq!(later.prefill_soft(&prompt, &soft).unwrap().cached_tokens, 192);
         // Plain text shares nothing that a soft token stands in.
         assert_eq!(later.prefill(&prompt).unwrap().cached_tokens, 0);
+    });
+}
+
+#[test]
+fn states_are_those_of_one_pass_wherever_they_were_cached() {
+    on_each_backend!(backend, b => {
+        let model = model(&b);
+        let prompt = tokens(5, 300);
+        let rows = [0u32, 63, 64, 130, 255, 256, 299];
+        let segments = Segments::one(300).unwrap();
+        let positions = segments.positions(0);
+        let at = Rows { segments: &segments, positions: &positions };
+        let hidden = model.embed(&b, &prompt).unwrap();
+        let hidden = model.forward(&b, hidden, at, KvUse::None, None).unwrap();
+        let expected = block_on(b.read(&b.gather_rows(&hidden, &rows).unwrap())).unwrap();
+        let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+        let prefixes = Arc::new(Mutex::new(PrefixCache::new(1 << 22)));
+        for cached in [0, 256] {
+            let session = Session::new(b.clone(), model.clone(), 512).unwrap();
+            let mut session = session.with_prefix_cache(prefixes.clone()).with_states().unwrap();
+            assert_eq!(session.prefill(&prompt).unwrap().cached_tokens, cached, "{backend}");
+            for again in ["", " again"] {
+                let found = block_on(b.read(&session.states(&rows).unwrap())).unwrap();
+                assert_parity(&format!("{backend} {cached}{again}"), &found, &expected, BOUND);
+                // What was another prompt in between leaves nothing behind.
+                session.prefill(&tokens(6, 20)).unwrap();
+                assert!(session.states(&rows).is_err(), "{backend}");
+                session.prefill(&prompt).unwrap();
+            }
+        }
+        let mut without = Session::new(b.clone(), model.clone(), 512).unwrap();
+        without.prefill(&prompt).unwrap();
+        let error = without.states(&rows).unwrap_err().to_string();
+        assert!(error.contains("a cache with states"), "{error}");
     });
 }
 

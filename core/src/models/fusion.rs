@@ -18,6 +18,10 @@
 //! - **`residual`.** In the equations as printed the values of Eq. 8 are the pictures alone, so a
 //!   candidate's token holds nothing of its text and graph. With `residual` each attention adds to
 //!   its query instead of replacing it.
+//! - **`normalize`.** Encoders differ in how long their embeddings are, and items of one encoder, too;
+//!   an RMS norm brings each modality to one length first.
+//! - **`events`.** The token of an item of a history is the item's plus that of what was done to it,
+//!   so that one glance tells what a user bought from what was only seen.
 //! - **`num_attention_heads`** 0 is the attention of the equations, without projections; from 1 on
 //!   it is the multi-head form that section 4.1.2 offers, with q, k, v and o projections.
 
@@ -25,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Activation, Attend, Backend, HeadShape, Mask, Segments};
 use crate::error::{Context, Error, Result};
-use crate::nn::{LayerNorm, Linear};
+use crate::nn::{LayerNorm, Linear, RmsNorm};
 use crate::weights::Weights;
 
 /// `fusion.json`. A width of 0 means that the modality is not used.
@@ -57,6 +61,12 @@ pub struct FusionConfig {
     pub causal: bool,
     /// Attention adds to its query.
     pub residual: bool,
+    /// Each modality passes an RMS norm first.
+    #[serde(default)]
+    pub normalize: bool,
+    /// In a history, what was done to an item adds to its token.
+    #[serde(default)]
+    pub events: bool,
 }
 
 /// Widest embedding and language model.
@@ -104,6 +114,9 @@ impl FusionConfig {
                 self.image_size
             );
             return wrong("text_size", expected, self.text_size);
+        }
+        if self.events && self.behaviour_size == 0 {
+            return wrong("behaviour_size", "a width above 0, for events".into(), 0);
         }
         if self.cma && self.image_size == 0 {
             return wrong("image_size", "pictures and texts, for CMA".into(), 0);
@@ -157,7 +170,8 @@ pub struct ItemRows<'a, B: Backend> {
 /// One modality on its way in.
 #[derive(Clone, Debug)]
 struct Modality<B: Backend> {
-    absent: B::Matrix,       // (1, size)
+    absent: B::Matrix, // (1, size)
+    norm: Option<RmsNorm<B>>,
     proj: Option<Linear<B>>, // (modality_size, size)
     size: usize,
 }
@@ -169,7 +183,11 @@ impl<B: Backend> Modality<B> {
             0 => None,
             width => Some(Linear::load(&w.at(format!("{name}_proj")), [width, size], true)?),
         };
-        Ok(Self { absent, proj, size })
+        let norm = match config.normalize {
+            true => Some(RmsNorm::load(&w.at(format!("{name}_norm")), size, NORM_EPS)?),
+            false => None,
+        };
+        Ok(Self { absent, norm, proj, size })
     }
 
     /// `given` (rows, size) with holes -> (rows, width).
@@ -187,7 +205,10 @@ impl<B: Backend> Modality<B> {
         // Written over, not added to: what stands in an absent row must not count.
         let absent = (0..).zip(present).filter(|&(_, &present)| !present).map(|(row, _)| row);
         let absent: Vec<u32> = absent.collect();
-        let mut x = given.clone();
+        let mut x = match &self.norm {
+            Some(norm) => norm.forward(b, given)?,
+            None => given.clone(),
+        };
         if !absent.is_empty() {
             let fill = b.embed(&self.absent, &vec![0; absent.len()])?;
             b.scatter_rows(&mut x, &absent, &fill)?;

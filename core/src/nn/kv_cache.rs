@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct KvCache<B: Backend> {
     layers: Vec<LayerCache<B>>,
+    /// (capacity, width): what came out of the last layer, for who asks rows again.
+    states: Option<B::Tensor>,
     kv_size: usize,
     len: usize,
     capacity: usize,
@@ -20,6 +22,15 @@ pub struct KvCache<B: Backend> {
 struct LayerCache<B: Backend> {
     k: B::Tensor, // (capacity, kv_size)
     v: B::Tensor, // (capacity, kv_size)
+}
+
+/// Copies of some rows of a [`KvCache`].
+#[derive(Debug)]
+pub struct CachedRows<B: Backend> {
+    /// Per layer (k, v), each (rows, kv_size).
+    layers: Vec<[B::Tensor; 2]>,
+    /// (rows, width)
+    states: Option<B::Tensor>,
 }
 
 /// What a pass does with a cache.
@@ -98,7 +109,12 @@ impl<B: Backend> KvCache<B> {
     pub fn new(b: &B, layers: usize, kv_size: usize, max_seq_len: usize) -> Result<Self> {
         let empty = || Ok(LayerCache { k: b.zeros([0, kv_size])?, v: b.zeros([0, kv_size])? });
         let layers = (0..layers).map(|_| empty()).collect::<Result<_>>()?;
-        Ok(Self { layers, kv_size, len: 0, capacity: 0, max_seq_len })
+        Ok(Self { layers, states: None, kv_size, len: 0, capacity: 0, max_seq_len })
+    }
+
+    /// The same, keeping the final state, of `width`, of every row, too.
+    pub fn with_states(self, b: &B, width: usize) -> Result<Self> {
+        Ok(Self { states: Some(b.zeros([self.capacity, width])?), ..self })
     }
 
     /// Rows in use: the position of the next token.
@@ -116,9 +132,10 @@ impl<B: Backend> KvCache<B> {
         self.max_seq_len
     }
 
-    /// Bytes of `rows` rows of all layers.
-    pub fn bytes(&self, rows: usize) -> u64 {
-        (self.layers.len() * 2 * self.kv_size * rows * size_of::<f32>()) as u64
+    /// Bytes of `rows` rows of all layers, and of their states.
+    pub fn bytes(&self, b: &B, rows: usize) -> u64 {
+        let states = self.states.as_ref().map_or(0, |states| b.shape(states)[1]);
+        ((self.layers.len() * 2 * self.kv_size + states) * rows * size_of::<f32>()) as u64
     }
 
     /// Forgets rows from `len` on; rows before stay valid.
@@ -155,12 +172,11 @@ impl<B: Backend> KvCache<B> {
         }
         let capacity = (rows + more).min(self.max_seq_len);
         let old: Vec<u32> = (0..self.len as u32).collect();
-        for layer in &mut self.layers {
-            for x in [&mut layer.k, &mut layer.v] {
-                let mut grown = b.zeros([capacity, self.kv_size])?;
-                b.scatter_rows(&mut grown, &old, &b.gather_rows(x, &old)?)?;
-                *x = grown;
-            }
+        let layers = self.layers.iter_mut().flat_map(|layer| [&mut layer.k, &mut layer.v]);
+        for x in layers.chain(&mut self.states) {
+            let mut grown = b.zeros([capacity, b.shape(x)[1]])?;
+            b.scatter_rows(&mut grown, &old, &b.gather_rows(x, &old)?)?;
+            *x = grown;
         }
         self.capacity = capacity;
         Ok(())
@@ -187,24 +203,48 @@ impl<B: Backend> KvCache<B> {
         self.len += rows;
     }
 
-    /// Copies of rows, per layer (k, v): what a prefix cache keeps.
-    pub(crate) fn copy_rows(&self, b: &B, rows: Range<usize>) -> Result<Vec<[B::Tensor; 2]>> {
+    /// Writes the final states of the rows that were counted last.
+    pub(crate) fn write_states(&mut self, b: &B, states: &B::Tensor) -> Result<()> {
+        let Some(kept) = &mut self.states else { return Ok(()) };
+        let first = self.len.saturating_sub(b.shape(states)[0]);
+        let rows: Vec<u32> = (first..self.len).map(|row| row as u32).collect();
+        b.scatter_rows(kept, &rows, states)
+    }
+
+    /// The final states of rows in use, where they are kept: (rows, width).
+    pub fn states(&self, b: &B, rows: &[u32]) -> Result<B::Tensor> {
+        let wrong = |expected: String, found: String| {
+            Err(Error::argument("kv_cache", "states", expected, found))
+        };
+        let Some(states) = &self.states else {
+            return wrong("a cache with states".into(), "one without".into());
+        };
+        match rows.iter().find(|&&row| row as usize >= self.len) {
+            Some(row) => wrong(format!("a row below {}", self.len), row.to_string()),
+            None => b.gather_rows(states, rows),
+        }
+    }
+
+    /// Copies of rows: what a prefix cache keeps.
+    pub(crate) fn copy_rows(&self, b: &B, rows: Range<usize>) -> Result<CachedRows<B>> {
         let rows: Vec<u32> = rows.map(|row| row as u32).collect();
         let copy = |layer: &LayerCache<B>| {
             Ok([b.gather_rows(&layer.k, &rows)?, b.gather_rows(&layer.v, &rows)?])
         };
-        self.layers.iter().map(copy).collect()
+        let layers = self.layers.iter().map(copy).collect::<Result<_>>()?;
+        let states = self.states.as_ref().map(|states| b.gather_rows(states, &rows)).transpose()?;
+        Ok(CachedRows { layers, states })
     }
 
     /// Appends rows that [`KvCache::copy_rows`] gave.
-    pub(crate) fn paste_rows(&mut self, b: &B, rows: &[[B::Tensor; 2]]) -> Result<()> {
-        let Some([k, _]) = rows.first() else { return Ok(()) };
+    pub(crate) fn paste_rows(&mut self, b: &B, rows: &CachedRows<B>) -> Result<()> {
+        let Some([k, _]) = rows.layers.first() else { return Ok(()) };
         let count = b.shape(k)[0];
         self.reserve(b, count)?;
-        for (layer, [k, v]) in rows.iter().enumerate() {
+        for (layer, [k, v]) in rows.layers.iter().enumerate() {
             self.write(b, layer, k, v)?;
         }
         self.advance(count);
-        Ok(())
+        rows.states.iter().try_for_each(|states| self.write_states(b, states))
     }
 }

@@ -27,9 +27,9 @@ pub struct PromptOptions {
     pub bos_token_id: Option<TokenId>,
     /// Ends every answer.
     pub end_token_id: TokenId,
-    /// At the level of items an answer begins with its item's token, as every item of the prompt has
-    /// one: the model points at a candidate, by which candidates are then ranked, and writes the name
-    /// behind it. The paper's answer is the name alone.
+    /// Candidates are ranked by pointing at their tokens behind a prompt that does not list them; a
+    /// name is written behind one that does. At the level of items that answer begins with its item's
+    /// token, as every item of the prompt has one. The paper's answer is the name alone.
     pub pointer: bool,
 }
 
@@ -66,6 +66,8 @@ pub struct PromptRequest<'a> {
     pub target_behaviour: u32,
     /// The items to choose among, each once.
     pub candidates: &'a [u32],
+    /// Whether the prompt names them: who points need not read what is pointed at.
+    pub listed: bool,
     /// Orders the candidates: the same seed and number, the same order.
     pub seed: u64,
     /// For training: the place among `candidates` of the answer to append.
@@ -87,7 +89,8 @@ struct Wording {
     history: Vec<Entry>, // by behaviour
     history_separator: Vec<TokenId>,
     history_empty: Vec<TokenId>,
-    question: Vec<Vec<Piece>>, // by behaviour; the words before the candidates at the end
+    question: Vec<Vec<Piece>>, // by behaviour
+    listing: Vec<TokenId>,
     candidate: Vec<Piece>,
     candidate_separator: Vec<TokenId>,
     closing: Vec<TokenId>,
@@ -167,7 +170,10 @@ impl PromptBuilder {
         let target = request.target_behaviour as usize;
         tail.pieces(get("target_behaviour", &wording.question, target)?, None);
         let mut answer_tokens = 0;
-        for (nth, &place) in order.iter().enumerate() {
+        if request.listed {
+            tail.tokens(&wording.listing);
+        }
+        for (nth, &place) in order.iter().enumerate().filter(|_| request.listed) {
             if nth > 0 {
                 tail.tokens(&wording.candidate_separator);
             }
@@ -208,6 +214,7 @@ impl PromptBuilder {
             soft: prompt.soft,
             history: start..history.len(),
             history_rows: prompt.named.into_iter().map(|(row, item, _)| (row, item)).collect(),
+            event_rows: prompt.events,
             candidates: order,
         };
         if let Some(place) = request.answer {
@@ -257,7 +264,8 @@ impl PromptBuilder {
         let of = |behaviour: u32| get("history.behaviour", &wording.history, behaviour as usize);
         let Some((&(item, behaviour), further)) = events.split_first() else { return Ok(()) };
         let (entry, name) = (of(behaviour)?, self.names.tokens(item).at(|| "history")?);
-        let about = Some((name, SoftKind::History { item, place }));
+        let last = further.last().map_or(behaviour, |&(_, behaviour)| behaviour);
+        let about = Some((name, SoftKind::History { item, place, behaviour: last }));
         writer.pieces(&entry.before, about);
         writer.pieces(&entry.behaviour, about);
         for &(_, behaviour) in further {
@@ -319,9 +327,7 @@ impl Wording {
                 None => (name.as_str(), name.as_str()),
             };
             history.push(entry(behaviour, past)?);
-            let mut asked = pieces(&template.question.0, behaviour, target, false)?;
-            asked.push(Piece::Tokens(words(&template.candidates)?));
-            question.push(asked);
+            question.push(pieces(&template.question.0, behaviour, target, false)?);
         }
         Ok(Self {
             head,
@@ -329,6 +335,7 @@ impl Wording {
             history_separator: words(&template.history_separator)?,
             history_empty: words(&template.history_empty)?,
             question,
+            listing: words(&template.candidates)?,
             candidate: pieces(&template.candidate_entry.0, 0, "", false)?,
             candidate_separator: words(&template.candidate_separator)?,
             closing: words(&template.closing)?,
@@ -348,11 +355,13 @@ struct Writer {
     soft: Vec<Soft>,
     /// Of each item of the history: the position before it is named, the item, its place.
     named: Vec<(usize, u32, usize)>,
+    /// Where each item of the history stands.
+    events: Vec<usize>,
 }
 
 impl Writer {
     fn new(level: Level) -> Self {
-        Self { level, ids: Vec::new(), soft: Vec::new(), named: Vec::new() }
+        Self { level, ids: Vec::new(), soft: Vec::new(), named: Vec::new(), events: Vec::new() }
     }
 
     fn tokens(&mut self, tokens: &[TokenId]) {
@@ -369,8 +378,10 @@ impl Writer {
     /// `item`: the name and the soft token of the item the pieces are about.
     fn pieces(&mut self, pieces: &[Piece], item: Option<(&[TokenId], SoftKind)>) {
         for piece in pieces {
-            if let (Piece::Title | Piece::ItemToken, Some((_, SoftKind::History { item, place }))) =
-                (piece, item)
+            if let (
+                Piece::Title | Piece::ItemToken,
+                Some((_, SoftKind::History { item, place, .. })),
+            ) = (piece, item)
                 && self.named.last().is_none_or(|(.., last)| *last != place)
                 && let Some(row) = self.ids.len().checked_sub(1)
             {
@@ -381,10 +392,25 @@ impl Writer {
                 (Piece::BehaviourToken(behaviour), _) => {
                     self.soft(Level::Behaviour, SoftKind::Behaviour(*behaviour));
                 }
-                (Piece::Title, Some((name, _))) => self.tokens(name),
-                (Piece::ItemToken, Some((_, kind))) => self.soft(Level::Item, kind),
+                (Piece::Title, Some((name, kind))) => {
+                    self.tokens(name);
+                    self.event(kind, self.level < Level::Item);
+                }
+                (Piece::ItemToken, Some((_, kind))) => {
+                    self.soft(Level::Item, kind);
+                    self.event(kind, self.level >= Level::Item);
+                }
                 (Piece::Title | Piece::ItemToken, None) => {}
             }
+        }
+    }
+
+    /// The last row is where an item of the history stands.
+    fn event(&mut self, kind: SoftKind, here: bool) {
+        if let (true, SoftKind::History { .. }, Some(row)) =
+            (here, kind, self.ids.len().checked_sub(1))
+        {
+            self.events.push(row);
         }
     }
 

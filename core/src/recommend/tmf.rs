@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use answer::{Answer, Decoding, Written};
 pub use config::TmfConfig;
+pub use point::name_tokens;
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
 use super::embeddings::ItemEmbeddings;
@@ -39,6 +40,8 @@ pub const PREFIX_CACHE_BYTES: u64 = 64 << 20;
 
 /// Most tokens of a free answer that may hold more than a name, as LLaRA has it.
 const FREE_TOKENS: usize = 64;
+/// Candidates that are pointed at; of more, those the retriever ranks first. Each one's token is kept.
+const MAX_POINTED: usize = 16_384;
 
 /// What a TMF recommender is made of.
 #[derive(Debug)]
@@ -300,7 +303,18 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     /// The candidates that the prompt holds, in the order that breaks ties, and the others as the
     /// retriever ranks them.
     async fn retrieve(&self, asked: &Asked) -> Result<(Vec<ItemIndex>, Vec<ItemIndex>)> {
-        let most = self.config.max_candidates;
+        let most = match self.config.prompt.pointer {
+            true => self.config.max_candidates.max(MAX_POINTED),
+            false => self.config.max_candidates,
+        };
+        self.retrieve_most(asked, most).await
+    }
+
+    async fn retrieve_most(
+        &self,
+        asked: &Asked,
+        most: usize,
+    ) -> Result<(Vec<ItemIndex>, Vec<ItemIndex>)> {
         if asked.candidates.len() <= most {
             return Ok((asked.candidates.clone(), Vec::new()));
         }
@@ -330,6 +344,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         &self,
         asked: &Asked,
         candidates: &[ItemIndex],
+        listed: bool,
         watch: &mut Stopwatch,
         timings: &mut Timings,
         usage: &mut Usage,
@@ -341,6 +356,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             history: &asked.history,
             target_behaviour: asked.target_behaviour,
             candidates,
+            listed,
             seed: self.config.seed,
             answer: None,
         };
@@ -355,8 +371,12 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             Some(session) => session,
             None => {
                 let len = self.config.prompt.max_prompt_tokens.saturating_add(FREE_TOKENS);
-                Session::new(b.clone(), self.model.clone(), len)?
-                    .with_prefix_cache(self.prefixes.clone())
+                let session = Session::new(b.clone(), self.model.clone(), len)?
+                    .with_prefix_cache(self.prefixes.clone());
+                match self.config.prompt.pointer {
+                    true => session.with_states()?,
+                    false => session,
+                }
             }
         };
         let soft = rows.as_ref().map(SoftRows::tokens);
@@ -391,8 +411,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         }
         let (candidates, rest) = self.retrieve(asked).await?;
         timings.retrieve_ms = watch.lap();
-        let read = self.read(asked, &candidates, watch, timings, usage)?;
-        let scores = match self.points() {
+        let points = self.config.prompt.pointer;
+        let read = self.read(asked, &candidates, !points, watch, timings, usage)?;
+        let scores = match points {
             true => self.point_scores(&read, &candidates).await?,
             false => {
                 let trie = self.trie(&candidates)?;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::models::llama::TokenId;
-use crate::nn::KvCache;
+use crate::nn::{CachedRows, KvCache};
 
 /// Tokens of one block.
 pub const BLOCK_TOKENS: usize = 64;
@@ -37,8 +37,7 @@ struct Block<B: Backend> {
     /// The hash alone may collide; these settle it.
     parent: u64,
     slots: Vec<Slot>,
-    /// Per layer (k, v), each (64, kv_size).
-    rows: Vec<[B::Tensor; 2]>,
+    rows: CachedRows<B>,
     bytes: u64,
     last_used: u64,
     depth: usize,
@@ -81,7 +80,7 @@ impl<B: Backend> PrefixCache<B> {
     }
 
     /// The rows of the longest stored prefix of `slots`, block by block.
-    pub(super) fn lookup(&mut self, slots: &[Slot]) -> Vec<&[[B::Tensor; 2]]> {
+    pub(super) fn lookup(&mut self, slots: &[Slot]) -> Vec<&CachedRows<B>> {
         self.clock += 1;
         let mut found = Vec::new();
         let mut parent = ROOT;
@@ -96,13 +95,13 @@ impl<B: Backend> PrefixCache<B> {
             found.push(key);
             parent = key;
         }
-        found.iter().filter_map(|key| self.blocks.get(key)).map(|block| &block.rows[..]).collect()
+        found.iter().filter_map(|key| self.blocks.get(key)).map(|block| &block.rows).collect()
     }
 
     /// Stores the whole blocks of `slots` that are not there yet, from the rows of `cache`.
     pub(super) fn insert(&mut self, b: &B, slots: &[Slot], cache: &KvCache<B>) -> Result<()> {
         self.clock += 1;
-        let bytes = cache.bytes(BLOCK_TOKENS);
+        let bytes = cache.bytes(b, BLOCK_TOKENS);
         let mut parent = ROOT;
         for (depth, slots) in slots.chunks_exact(BLOCK_TOKENS).enumerate() {
             // A prompt longer than the budget keeps its beginning.

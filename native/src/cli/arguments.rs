@@ -170,6 +170,10 @@ pub enum AnswersName {
 pub struct TrainArguments {
     /// The configuration, TOML.
     pub config: PathBuf,
+    /// Another value for a key, as often as wanted: `--set training.seed=2`; without a value the key
+    /// is left out.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Continue the run in the output folder exactly where it stopped.
     #[arg(long)]
     pub resume: bool,

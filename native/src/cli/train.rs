@@ -39,7 +39,7 @@ fn keep_memory() {}
 
 pub(super) fn train(arguments: &TrainArguments) -> Result<Report> {
     keep_memory();
-    let config = AnyConfig::read(&arguments.config)?;
+    let config = AnyConfig::read_with(&arguments.config, &arguments.set)?;
     let options =
         FitOptions { out: arguments.out.clone(), resume: arguments.resume, max_steps: None };
     if let AnyConfig::Clip(config) = &config {

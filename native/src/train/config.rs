@@ -78,13 +78,25 @@ impl AnyConfig {
     /// # Errors
     /// A file that cannot be read, a kind that is not known, and what the kind's own reader refuses.
     pub fn read(path: &Path) -> Result<Self> {
-        let table: Table = read(path)?;
+        Self::read_with(path, &[])
+    }
+
+    /// [`AnyConfig::read`] with some keys set to other values: `training.seed=2`, values as TOML has
+    /// them or bare words, a key removed where no value follows.
+    ///
+    /// # Errors
+    /// Those of [`AnyConfig::read`]; a setting without a key.
+    pub fn read_with(path: &Path, set: &[String]) -> Result<Self> {
+        let text = text(path, set)?;
+        let table: Table = parse(&file_name(path), &text)?;
         let kind = table.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);
         match kind {
-            Some("mbht" | "lightgcn") => Ok(Self::Graph(Box::new(GraphTrainConfig::read(path)?))),
-            Some("clip") => Ok(Self::Clip(Box::new(ClipTrainConfig::read(path)?))),
-            Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::read(path)?))),
-            Some("sasrec") | None => Ok(Self::Sasrec(Box::new(TrainConfig::read(path)?))),
+            Some("mbht" | "lightgcn") => {
+                Ok(Self::Graph(Box::new(GraphTrainConfig::parse(path, &text)?)))
+            }
+            Some("clip") => Ok(Self::Clip(Box::new(ClipTrainConfig::parse(path, &text)?))),
+            Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::parse(path, &text)?))),
+            Some("sasrec") | None => Ok(Self::Sasrec(Box::new(TrainConfig::parse(path, &text)?))),
             Some(found) => {
                 let (file, supported) =
                     (file_name(path), "sasrec, mbht, lightgcn, clip, tmf".to_owned());
@@ -235,10 +247,30 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     })
 }
 
-/// [`parse`] of a file.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// The text of a file, with the keys of `set` (`table.key=value`) set to other values.
+pub(super) fn text(path: &Path, set: &[String]) -> Result<String> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))?;
-    parse(&file_name(path), &text)
+    if set.is_empty() {
+        return Ok(text);
+    }
+    let mut table: Table = parse(&file_name(path), &text)?;
+    for setting in set {
+        let wrong = || Error::argument("train", "set", "key=value", format!("`{setting}`"));
+        let (keys, value) = setting.split_once('=').ok_or_else(wrong)?;
+        let (outer, last) = keys.rsplit_once('.').unwrap_or(("", keys));
+        let mut at = &mut table;
+        for key in outer.split('.').filter(|key| !key.is_empty()) {
+            let inner = at.entry(key).or_insert_with(|| Value::Table(Table::new()));
+            at = inner.as_table_mut().ok_or_else(wrong)?;
+        }
+        if value.is_empty() {
+            at.remove(last);
+            continue;
+        }
+        let value = value.parse().unwrap_or_else(|_| Value::String(value.to_owned()));
+        at.insert(last.to_owned(), value);
+    }
+    toml::to_string(&table).map_err(|e| Error::Internal(format!("configuration: {e}")))
 }
 
 /// The last part of a path, for errors.

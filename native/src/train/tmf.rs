@@ -88,6 +88,10 @@ pub struct TmfDataConfig {
     /// Validate on the first so many users; 200 where the file is silent.
     #[serde(default = "validation_users")]
     pub validation_users: usize,
+    /// Of a model that points, the share of the prompts that list their candidates and end with an
+    /// answer. Ranking reads no list; a free answer does.
+    #[serde(default = "listed")]
+    pub listed: f64,
     /// Learn the words of the prompts too, not of their answers alone: how a base model comes to
     /// know names and what follows what in a history. Eq. 9 is about answers alone.
     #[serde(default)]
@@ -112,6 +116,9 @@ pub struct TmfDataConfig {
 
 fn target_behaviour() -> String {
     "buy".into()
+}
+fn listed() -> f64 {
+    0.25
 }
 fn questions() -> bool {
     true
@@ -156,6 +163,10 @@ pub struct FusionOptions {
     pub causal: bool,
     /// Attention adds to its query.
     pub residual: bool,
+    /// Each modality passes an RMS norm first.
+    pub normalize: bool,
+    /// In a history, what was done to an item adds to its token.
+    pub events: bool,
 }
 
 impl Default for FusionOptions {
@@ -169,6 +180,8 @@ impl Default for FusionOptions {
             cma: true,
             causal: true,
             residual: true,
+            normalize: true,
+            events: true,
         }
     }
 }
@@ -235,7 +248,12 @@ impl TmfTrainConfig {
     /// # Errors
     /// A file that cannot be read; the first unknown key, missing key or wrong type, with its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut config: Self = config::read(path)?;
+        Self::parse(path, &config::text(path, &[])?)
+    }
+
+    /// The same from the `text` of the file.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
+        let mut config: Self = config::parse(&config::file_name(path), text)?;
         if let Some(folder) = path.parent() {
             let Self { model, data, tables, fusion, .. } = &mut config;
             let paths = [&mut model.language, &mut model.template, &mut fusion.from];
@@ -261,11 +279,14 @@ impl TmfTrainConfig {
                 self.data.num_candidates.to_string(),
             );
         }
+        if !(0.0..=1.0).contains(&self.data.listed) {
+            return wrong("data.listed", "0 to 1", self.data.listed.to_string());
+        }
         let LossConfig { answer, choice, history } = self.loss;
         if ![answer, choice, history].iter().all(|weight| (0.0..=1e6).contains(weight)) {
             return wrong("loss", "weights of 0 to 1e6", format!("{:?}", self.loss));
         }
-        if self.model.prompt.points(self.model.level) && choice == 0.0 {
+        if self.model.prompt.pointer && choice == 0.0 {
             let expected = "a loss.choice above 0, which is what pointing is learned by";
             return wrong("model.prompt.pointer", expected, "0".into());
         }
@@ -317,6 +338,8 @@ impl TmfTrainConfig {
             cma: self.fusion.cma && image_size > 0 && text_size > 0,
             causal: self.fusion.causal,
             residual: self.fusion.residual,
+            normalize: self.fusion.normalize,
+            events: self.fusion.events && modalities.behaviour_size() > 0,
         };
         config.check().at(|| "configuration: [fusion]")?;
         Ok(Some(config))
@@ -360,7 +383,8 @@ pub fn run(
         config.training.device,
         BurnOptions { trainable, seed, ..BurnOptions::default() },
     )?;
-    let model = language.load(&b, config.model.level, seed)?;
+    let gathers = config.model.prompt.pointer.then_some(config.model.level);
+    let model = language.load(&b, gathers, seed)?;
     let objective = TmfObjective::new(
         &b,
         config,

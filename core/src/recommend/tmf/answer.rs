@@ -90,20 +90,27 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             let text = item.map_or(Ok(String::new()), |item| self.prompts.names().text(item))?;
             Ok((item, text))
         } else {
-            let (candidates, _) = self.retrieve(asked).await?;
-            timings.retrieve_ms = watch.lap();
-            let mut read = self.read(asked, &candidates, watch, timings, usage)?;
-            let pointed = match self.points() {
-                true => Some(self.point(&mut read, asked, &candidates, sampler).await?),
+            let pointed = match self.config.prompt.pointer {
+                true => self.point(asked, sampler, watch, timings, usage).await?,
                 false => None,
             };
-            let mut session = read.session;
-            let named = pointed.and_then(|place| candidates.get(place));
-            let (place, text) = match decoding {
+            if let (Some(item), Decoding::Constrained) = (pointed, decoding) {
                 // One name is left, and nothing to choose.
-                Decoding::Constrained if named.is_some() => {
-                    (pointed, named.map_or(Ok(String::new()), |&i| self.prompts.names().text(i))?)
-                }
+                return Ok((pointed, self.prompts.names().text(item)?));
+            }
+            let (mut candidates, _) = self.retrieve_most(asked, self.config.max_candidates).await?;
+            if let (Some(item), Some(last)) = (pointed, candidates.last().copied())
+                && !candidates.contains(&item)
+            {
+                candidates.iter_mut().filter(|other| **other == last).for_each(|i| *i = item);
+            }
+            timings.retrieve_ms += watch.lap();
+            let mut read = self.read(asked, &candidates, true, watch, timings, usage)?;
+            if let Some(item) = pointed.filter(|_| self.points()) {
+                self.begin(&mut read, asked, &candidates, item)?;
+            }
+            let mut session = read.session;
+            let (place, text) = match decoding {
                 Decoding::Constrained => {
                     let choice = session.choose(&self.trie(&candidates)?, sampler).await?;
                     let text = self.tokenizer.decode(&choice.token_ids, true)?.trim().to_owned();

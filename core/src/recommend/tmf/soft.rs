@@ -121,6 +121,8 @@ impl<B: Backend> SoftSource<B> {
         };
         // (row of the result, row of its source), by source.
         let (mut behaviours, mut items) = (Pairs::default(), Pairs::default());
+        let events = self.fusion.config().events;
+        let mut done = Vec::new();
         let mut candidates: (Vec<u32>, Vec<ItemIndex>) = Default::default();
         for (row, token) in (0..).zip(&prompt.soft) {
             soft.positions.push(token.position as u32);
@@ -129,9 +131,10 @@ impl<B: Backend> SoftSource<B> {
                     behaviours.push(row, behaviour);
                     identity(&("behaviour", behaviour))
                 }
-                SoftKind::History { place, .. } => {
+                SoftKind::History { place, behaviour, .. } => {
                     items.push(row, place as u32);
-                    identities.of(place)
+                    done.push(behaviour);
+                    identity(&(identities.of(place), events.then_some(behaviour)))
                 }
                 SoftKind::Candidate { item, .. } => {
                     candidates.0.push(row);
@@ -140,10 +143,15 @@ impl<B: Backend> SoftSource<B> {
                 }
             });
         }
-        behaviours.write(b, &mut soft.rows, &self.behaviours)?;
+        let tokens = b.gather_rows(&self.behaviours, &behaviours.from)?;
+        b.scatter_rows(&mut soft.rows, &behaviours.to, &tokens)?;
         if !items.to.is_empty() {
             let fused = self.fuse(b, history, &Segments::one(history.len())?)?;
-            items.write(b, &mut soft.rows, &fused)?;
+            let mut tokens = b.gather_rows(&fused, &items.from)?;
+            if events {
+                tokens = b.add(&tokens, &b.gather_rows(&self.behaviours, &done)?)?;
+            }
+            b.scatter_rows(&mut soft.rows, &items.to, &tokens)?;
         }
         if !candidates.0.is_empty() {
             let tokens = self.candidates(b, &candidates.1)?;
@@ -189,10 +197,6 @@ impl Pairs {
     fn push(&mut self, to: u32, from: u32) {
         self.to.push(to);
         self.from.push(from);
-    }
-
-    fn write<B: Backend>(&self, b: &B, x: &mut B::Tensor, source: &B::Tensor) -> Result<()> {
-        b.scatter_rows(x, &self.to, &b.gather_rows(source, &self.from)?)
     }
 }
 

@@ -205,7 +205,12 @@ impl ClipTrainConfig {
     /// # Errors
     /// A file that cannot be read; the first unknown key, missing key or wrong type, with its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut config: Self = config::read(path)?;
+        Self::parse(path, &config::text(path, &[])?)
+    }
+
+    /// The same from the `text` of the file.
+    pub(in crate::train) fn parse(path: &Path, text: &str) -> Result<Self> {
+        let mut config: Self = config::parse(&config::file_name(path), text)?;
         if let Some(folder) = path.parent() {
             config.data.path = folder.join(&config.data.path);
         }

@@ -20,6 +20,8 @@ pub(super) struct Lesson {
     pub(super) prompt: Hybrid,
     /// The items that the prompt holds, in its order.
     pub(super) history: Vec<ItemIndex>,
+    /// Its candidates, the right one first.
+    pub(super) candidates: Vec<ItemIndex>,
     /// What is to be chosen behind it.
     pub(super) choice: Choice,
 }
@@ -30,7 +32,7 @@ pub(super) enum Choice {
     None,
     /// By the likelihood of their names, the right one first, each with its end.
     Names(Vec<Vec<TokenId>>),
-    /// By their tokens, of which the right one begins the answer in the prompt.
+    /// By their tokens.
     Token {
         /// So are the items of the history.
         history: bool,
@@ -50,11 +52,15 @@ pub(super) struct Batch {
     pub(super) targets: Vec<TokenId>,
     examples: Vec<Example>,
     pointers: Vec<Pointer>,
+    /// Rows of the histories' items.
+    events: Vec<u32>,
 }
 
 /// A row that points at one of some tokens.
 struct Pointer {
     row: u32,
+    /// Places in `Batch::events` of the items before it.
+    events: Range<u32>,
     /// The right one, where it is none of the candidates: a place in `Soft::alone`.
     alone: Option<u32>,
     /// Places in `Soft::candidates`.
@@ -62,6 +68,9 @@ struct Pointer {
     /// The right one, the one alone first.
     right: u32,
 }
+
+/// Stands where a pointer has fewer items before it than another: its exponential is 0.
+const NO_PRODUCT: f32 = -1e4;
 
 /// What is learned of one lesson, as ranges of `Batch::asked`.
 struct Example {
@@ -82,9 +91,13 @@ pub(super) struct Soft {
     pub(super) history_rows: Vec<u32>,
     /// Which row of the fused histories.
     pub(super) history_places: Vec<u32>,
+    /// What was done to the item there.
+    pub(super) history_behaviours: Vec<u32>,
     pub(super) histories: Vec<ItemIndex>,
     pub(super) lengths: Vec<usize>,
+    /// Where candidates stand, and which of `candidates`.
     pub(super) candidate_rows: Vec<u32>,
+    pub(super) candidate_places: Vec<u32>,
     pub(super) candidates: Vec<ItemIndex>,
     /// Items of histories that are pointed at, fused alone like candidates, without a row.
     pub(super) alone: Vec<ItemIndex>,
@@ -129,23 +142,25 @@ impl Batch {
     }
 
     /// The answer's pointer and, with `history`, those of the items before. `first` is the lesson's
-    /// first candidate.
+    /// first candidate, in the order of the prompt.
     fn point(&mut self, lesson: &Lesson, offset: u32, first: usize, history: bool) {
-        let Some([others @ .., right]) = self.soft.candidates.get(first..) else { return };
-        let right = others.iter().position(|item| item == right).unwrap_or_default();
-        let candidates: Vec<u32> = (first..first + others.len()).map(|i| i as u32).collect();
+        let prompt = &lesson.prompt;
+        let Some(right) = prompt.candidates.iter().position(|&place| place == 0) else { return };
+        let candidates: Vec<u32> = (first as u32..).take(prompt.candidates.len()).collect();
         let mut wrong = candidates.clone();
-        if right < wrong.len() {
-            wrong.remove(right);
-        }
-        let row = offset + lesson.prompt.answer.start as u32 - 1;
-        self.pointers.push(Pointer { row, alone: None, candidates, right: right as u32 });
+        wrong.remove(right);
+        let row = offset + prompt.answer.start as u32 - 1;
+        let first = self.events.len() as u32;
+        self.events.extend(prompt.event_rows.iter().map(|&row| offset + row as u32));
+        let events = first..self.events.len() as u32;
+        self.pointers.push(Pointer { row, events, alone: None, candidates, right: right as u32 });
         // Nothing is known of the user where the first item is named.
-        let [_, rows @ ..] = &lesson.prompt.history_rows[..] else { return };
-        for &(row, item) in if history { rows } else { &[] } {
+        let [_, rows @ ..] = &prompt.history_rows[..] else { return };
+        for (&(row, item), end) in if history { rows } else { &[] }.iter().zip(first + 1..) {
             let (row, alone) = (offset + row as u32, Some(self.soft.alone.len() as u32));
             self.soft.alone.push(item);
-            self.pointers.push(Pointer { row, alone, candidates: wrong.clone(), right: 0 });
+            let candidates = wrong.clone();
+            self.pointers.push(Pointer { row, events: first..end, alone, candidates, right: 0 });
         }
     }
 
@@ -183,17 +198,9 @@ impl Batch {
     ) -> Result<Option<Tensor<2>>> {
         let (scores, right) = match (candidates, self.pointers.first()) {
             (Some(candidates), Some(first)) => {
-                let known = self.soft.candidates.len() as u32;
-                let pairs = self.pointers.iter().flat_map(|pointer| {
-                    let alone = pointer.alone.map(|place| known + place);
-                    let tokens = alone.into_iter().chain(pointer.candidates.iter().copied());
-                    tokens.map(move |token| (pointer.row, token))
-                });
-                let (rows, items): (Vec<u32>, Vec<u32>) = pairs.unzip();
-                let products = b.gather_rows(hidden, &rows)? * b.gather_rows(candidates, &items)?;
                 let shape = [self.pointers.len(), first.candidates.len()];
                 let right: Vec<u32> = self.pointers.iter().map(|pointer| pointer.right).collect();
-                (products.sum_dim(1).reshape(shape), right)
+                (self.pointed(b, hidden, candidates)?.reshape(shape), right)
             }
             _ => {
                 let names = || self.examples.iter().filter(|example| !example.names.is_empty());
@@ -211,6 +218,36 @@ impl Batch {
             }
         };
         b.cross_entropy(&scores, &right).map(Some)
+    }
+
+    /// The score of every token of every pointer, (scores, 1), as
+    /// [`TmfRecommender`](tributary_core::recommend::TmfRecommender) has it.
+    fn pointed(&self, b: &Burn, hidden: &Tensor<2>, tokens: &Tensor<2>) -> Result<Tensor<2>> {
+        let known = self.soft.candidates.len() as u32;
+        let width = tokens.dims()[0] as u32;
+        let longest = 1 + self.pointers.iter().map(|p| p.events.len()).max().unwrap_or(0);
+        // Places among the products of all rows with all tokens; the one behind them is no product.
+        let first = self.events.len() as u32;
+        let rows = self.events.iter().copied().chain(self.pointers.iter().map(|p| p.row));
+        let rows: Vec<u32> = rows.collect();
+        let count = rows.len() * width as usize;
+        let mut terms = Vec::new();
+        for (nth, pointer) in (first..).zip(&self.pointers) {
+            let alone = pointer.alone.map(|place| known + place);
+            for token in alone.into_iter().chain(pointer.candidates.iter().copied()) {
+                let end = terms.len() + longest;
+                let rows = pointer.events.clone().chain([nth]);
+                terms.extend(rows.map(|row| row * width + token));
+                terms.resize(end, count as u32);
+            }
+        }
+        let products = b.similarity(&b.gather_rows(hidden, &rows)?, tokens)?;
+        let nothing = b.upload(&[NO_PRODUCT], [1, 1])?;
+        let products = Tensor::cat(vec![products.reshape([count, 1]), nothing], 0);
+        let scores = terms.len() / longest;
+        let terms = b.gather_rows(&products, &terms)?.reshape([scores, longest]);
+        let most = terms.clone().max_dim(1).detach();
+        Ok((terms - most.clone()).exp().sum_dim(1).log() + most)
     }
 
     /// The losses of the examples, from those of the asked rows (asked, 1) and of the choices.
@@ -249,6 +286,9 @@ impl Batch {
 impl Soft {
     fn add(&mut self, lesson: &Lesson, offset: u32) {
         let before = self.histories.len() as u32;
+        let first = self.candidates.len() as u32;
+        let places = lesson.prompt.candidates.iter();
+        self.candidates.extend(places.filter_map(|&place| lesson.candidates.get(place)));
         for soft in &lesson.prompt.soft {
             let row = offset + soft.position as u32;
             match soft.kind {
@@ -256,13 +296,15 @@ impl Soft {
                     self.behaviour_rows.push(row);
                     self.behaviours.push(behaviour);
                 }
-                SoftKind::History { place, .. } => {
+                SoftKind::History { place, behaviour, .. } => {
                     self.history_rows.push(row);
+                    self.history_behaviours.push(behaviour);
                     self.history_places.push(before + place as u32);
                 }
-                SoftKind::Candidate { item, .. } => {
+                SoftKind::Candidate { place, .. } => {
+                    let nth = lesson.prompt.candidates.iter().position(|&other| other == place);
                     self.candidate_rows.push(row);
-                    self.candidates.push(item);
+                    self.candidate_places.push(first + nth.unwrap_or_default() as u32);
                 }
             }
         }

@@ -192,15 +192,15 @@ impl Language {
         LlamaConfig::parse("config.json", &self.config_json)
     }
 
-    /// `level`: what a new model is to read.
-    pub(super) fn load(&self, b: &Burn, level: Level, seed: u64) -> Result<Llama<Burn>> {
+    /// `gathers`: the level of a new model that points.
+    pub(super) fn load(&self, b: &Burn, gathers: Option<Level>, seed: u64) -> Result<Llama<Burn>> {
         let config = self.config()?;
         self.tokenizer.check_vocab_size(config.vocab_size)?;
         match (&self.folder, &self.adapter) {
             (None, _) => {
                 let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn);
                 let model = Llama::load(&weights, config)?;
-                induction::prepare(b, model.config(), level, seed)?;
+                induction::prepare(b, model.config(), gathers, seed)?;
                 Ok(model)
             }
             (Some(folder), None) => Llama::load(&Weights::new(b, &folder.checkpoint), config),

@@ -14,7 +14,7 @@ use tributary_core::prompt::{
 use tributary_core::random::Random;
 use tributary_core::recommend::{
     Catalogue, EmbeddingTable, Interaction, ItemEmbeddings, ItemIndex, Recommender, Request,
-    TmfConfig, TmfParts, TmfRecommender,
+    TmfConfig, TmfParts, TmfRecommender, name_tokens,
 };
 use tributary_core::weights::{Initial, Weights};
 use tributary_core::{Error, Result};
@@ -236,7 +236,9 @@ impl<'a> TmfObjective<'a> {
     ) -> Result<Lesson> {
         let history = self.lessons.history(question);
         let chooses = self.config.loss.choice > 0.0 && !candidates.is_empty();
-        let by_names = chooses && !self.served.prompt.points(level);
+        let points = self.served.prompt.pointer;
+        let by_names = chooses && !points;
+        let listed = !points || random.unit() < self.config.data.listed;
         let prompt = self.prompts.build(&PromptRequest {
             template: random.below(self.templates.len().max(1) as u64) as usize,
             level,
@@ -244,7 +246,8 @@ impl<'a> TmfObjective<'a> {
             target_behaviour: question.behaviour,
             candidates,
             seed: random.next_u64(),
-            answer: (!candidates.is_empty() && !by_names).then_some(0),
+            listed,
+            answer: (!candidates.is_empty() && !by_names && listed).then_some(0),
         })?;
         let choice = match (chooses, by_names) {
             (false, _) => Choice::None,
@@ -256,7 +259,7 @@ impl<'a> TmfObjective<'a> {
         };
         let kept = history.get(prompt.history.clone()).unwrap_or_default();
         let history = kept.iter().map(|(item, _)| *item).collect();
-        Ok(Lesson { prompt, history, choice })
+        Ok(Lesson { prompt, history, candidates: candidates.to_vec(), choice })
     }
 
     /// An item's name as an answer, with its end.
@@ -298,27 +301,43 @@ impl<'a> TmfObjective<'a> {
     }
 
     /// Token embeddings of the packed lessons, soft tokens written over them, and the tokens of the
-    /// candidates.
-    fn embed(&self, b: &Burn, ids: &[TokenId], soft: &Soft) -> Result<(Tokens, Option<Tokens>)> {
+    /// candidates, which a model that points asks for.
+    fn embed(
+        &self,
+        b: &Burn,
+        ids: &[TokenId],
+        soft: &Soft,
+        level: Level,
+    ) -> Result<(Tokens, Option<Tokens>)> {
         let mut hidden = self.model.embed(b, ids)?;
-        let Some(fusion) = &self.fusion else { return Ok((hidden, None)) };
-        if !soft.behaviours.is_empty() {
-            let tokens = fusion.behaviour_tokens(b, &soft.behaviours)?;
-            b.scatter_rows(&mut hidden, &soft.behaviour_rows, &tokens)?;
+        let items = || soft.candidates.iter().chain(&soft.alone).copied();
+        if let Some(fusion) = &self.fusion {
+            if !soft.behaviours.is_empty() {
+                let tokens = fusion.behaviour_tokens(b, &soft.behaviours)?;
+                b.scatter_rows(&mut hidden, &soft.behaviour_rows, &tokens)?;
+            }
+            if !soft.history_rows.is_empty() {
+                let fused = self.fuse(b, fusion, &soft.histories, &soft.lengths)?;
+                let mut tokens = b.gather_rows(&fused, &soft.history_places)?;
+                if fusion.config().events {
+                    tokens = tokens + fusion.behaviour_tokens(b, &soft.history_behaviours)?;
+                }
+                b.scatter_rows(&mut hidden, &soft.history_rows, &tokens)?;
+            }
+            if level == Level::Item && !soft.candidates.is_empty() {
+                let items: Vec<ItemIndex> = items().collect();
+                let tokens = self.fuse(b, fusion, &items, &vec![1; items.len()])?;
+                let own = b.gather_rows(&tokens, &soft.candidate_places)?;
+                b.scatter_rows(&mut hidden, &soft.candidate_rows, &own)?;
+                return Ok((hidden, Some(tokens)));
+            }
         }
-        if !soft.history_rows.is_empty() {
-            let fused = self.fuse(b, fusion, &soft.histories, &soft.lengths)?;
-            let tokens = b.gather_rows(&fused, &soft.history_places)?;
-            b.scatter_rows(&mut hidden, &soft.history_rows, &tokens)?;
-        }
-        if soft.candidates.is_empty() {
+        if !self.served.prompt.pointer || soft.candidates.is_empty() {
             return Ok((hidden, None));
         }
-        let items: Vec<ItemIndex> = soft.candidates.iter().chain(&soft.alone).copied().collect();
-        let tokens = self.fuse(b, fusion, &items, &vec![1; items.len()])?;
-        let own: Vec<u32> = (0..soft.candidates.len() as u32).collect();
-        b.scatter_rows(&mut hidden, &soft.candidate_rows, &b.gather_rows(&tokens, &own)?)?;
-        Ok((hidden, Some(tokens)))
+        let names = items().map(|item| self.prompts.names().tokens(item));
+        let names = name_tokens(b, &self.model, &names.collect::<Result<Vec<_>>>()?)?;
+        Ok((hidden, Some(names)))
     }
 
     /// What serves, with the weights of this moment.
@@ -379,7 +398,8 @@ impl Objective for TmfObjective<'_> {
                 Example::Story(story) => self.story(story, level, &mut random)?,
                 Example::Text(text) => {
                     let prompt = self.texts.lesson(text, self.prompts.names(), &mut random)?;
-                    Lesson { prompt, history: Vec::new(), choice: Choice::None }
+                    let (history, candidates) = (Vec::new(), Vec::new());
+                    Lesson { prompt, history, candidates, choice: Choice::None }
                 }
             });
         }
@@ -395,7 +415,7 @@ impl Objective for TmfObjective<'_> {
         };
         let kv = branches.as_ref().map_or(KvUse::None, KvUse::Branch);
         let rows = Rows { segments: &segments, positions: &positions };
-        let (hidden, candidates) = self.embed(b, &batch.ids, &batch.soft)?;
+        let (hidden, candidates) = self.embed(b, &batch.ids, &batch.soft, level)?;
         let hidden = self.model.forward(b, hidden, rows, kv, None)?;
         let logits = self.model.logits(b, &b.gather_rows(&hidden, &batch.asked)?)?;
         let tokens = b.cross_entropy(&logits, &batch.targets)?;

@@ -62,6 +62,7 @@ impl Texts {
             soft: Vec::new(),
             history: 0..0,
             history_rows: Vec::new(),
+            event_rows: Vec::new(),
             candidates: Vec::new(),
         })
     }
