@@ -3,11 +3,13 @@
 //! `./run bench speed`         prefill and decode of a SmolLM2-135M-shaped random model, per format
 //! `./run bench quantisation`  size, nmse of logits, same-top-1 share
 //! `./run bench tasks`         the demo's recommendation and, where it is there, Beauty
+//! `./run bench agreement DATA FOLDER...`  first choices of quantised folders beside the first one's
 //!
 //! The tables go to stdout, which is what this program is for; what is skipped goes to stderr.
 //! Random models are made once under target/bench. Formats are interleaved and medians printed,
 //! because the machines this runs on are noisy.
 
+mod agreement;
 mod quantisation;
 mod random_model;
 mod speed;
@@ -27,8 +29,11 @@ fn main() -> ExitCode {
         ["speed-of", model] => speed::one(&PathBuf::from(model)),
         ["quantisation"] => quantisation::table(),
         ["tasks"] => tasks::table(),
+        ["agreement", data, folders @ ..] if !folders.is_empty() => {
+            agreement::table(&PathBuf::from(data), folders)
+        }
         _ => {
-            eprintln!("usage: bench speed | quantisation | tasks");
+            eprintln!("usage: bench speed | quantisation | tasks | agreement DATA FOLDER...");
             return ExitCode::from(2);
         }
     };

@@ -324,15 +324,30 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     std::fs::write(&path, bytes).map_err(|e| Error::io(path.display(), e))
 }
 
-/// The embedded bundle of `--bundle demo`: SASRec trained on the synthetic shop.
+/// A file of the demo bundle with its bytes.
+macro_rules! demo_file {
+    ($name:literal) => {
+        ($name, include_bytes!(concat!("../demo/", $name)) as &[u8])
+    };
+}
+
+/// The embedded bundle of `--bundle demo`: TMF trained on the synthetic shop, in q8.
 ///
 /// # Errors
 /// A build whose embedded files do not fit each other.
 pub fn demo() -> Result<Bundle> {
     Bundle::embedded(&[
-        (BUNDLE_FILE, include_bytes!("../demo/bundle.json")),
-        ("config.json", include_bytes!("../demo/config.json")),
-        ("model.safetensors", include_bytes!("../demo/model.safetensors")),
-        (crate::data::CATALOGUE_FILE, include_bytes!("../demo/catalogue.jsonl")),
+        demo_file!("bundle.json"),
+        demo_file!("config.json"),
+        demo_file!("model.safetensors"),
+        demo_file!("catalogue.jsonl"),
+        demo_file!("graph.safetensors"),
+        demo_file!("tokenizer.json"),
+        demo_file!("tmf.json"),
+        demo_file!("template.toml"),
+        demo_file!("fusion.json"),
+        demo_file!("fusion.safetensors"),
+        demo_file!("image.safetensors"),
+        demo_file!("text.safetensors"),
     ])
 }

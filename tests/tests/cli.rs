@@ -102,7 +102,7 @@ fn recommend_takes_a_history_and_candidates() {
 fn the_demo_bundle_predicts_users_it_never_saw() {
     let shop = Folder::new("cli-shop");
     let out = text(shop.path());
-    json(&["prepare", "shop", "--out", out, "--users", "300", "--users-seed", "5"]);
+    json(&["prepare", "shop", "--out", out, "--users", "300", "--users-seed", "9"]);
     let protocol = ["--data", out, "--target-behaviour", "buy", "--candidates", "11"];
     let arguments = ["evaluate", "--bundle", "demo", "--device", "cpu", "--baselines"];
     let answer = json(&[&arguments[..], &protocol].concat());
@@ -135,7 +135,7 @@ fn the_demo_bundle_predicts_users_it_never_saw() {
 }
 
 /// hit_rate@1 of the demo among 11 that a broken bundle or protocol would not reach.
-const MODEL_ABOVE: f64 = 0.2;
+const MODEL_ABOVE: f64 = 0.5;
 
 #[test]
 fn logits_with_and_without_an_adapter_equal_the_original() {

@@ -69,7 +69,7 @@ fn a_score_is_the_smooth_maximum_over_the_items_of_the_history_and_the_last_row(
         let (fusion, tables) = parts.fusion.clone().unwrap();
         let mut prompts = PromptBuilder::new(
             &names,
-            &[parts.template.clone()],
+            std::slice::from_ref(&parts.template),
             &config.behaviours,
             config.prompt,
         )
@@ -129,7 +129,7 @@ fn a_score_is_the_smooth_maximum_over_the_items_of_the_history_and_the_last_row(
                 .sum::<f64>()
         };
         let all: f64 = (0..6).map(logit).sum();
-        let model = TmfRecommender::new(b.clone(), parts, config).unwrap();
+        let model = TmfRecommender::new(b, parts, config).unwrap();
         let answer = block_on(model.recommend(&request())).unwrap();
         for (place, id) in SIX.iter().enumerate() {
             let found = answer.items.iter().find(|item| item.id.as_str() == *id).unwrap().score;

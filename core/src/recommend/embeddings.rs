@@ -157,13 +157,31 @@ impl ItemEmbeddings {
         items: &[ItemIndex],
         segments: &Segments,
     ) -> Result<B::Tensor> {
+        self.tokens_hiding(b, fusion, items, segments, |_| false)
+    }
+
+    /// [`ItemEmbeddings::tokens`] as if items that are `cold` had no place in the graph.
+    ///
+    /// # Errors
+    /// Those of [`ItemEmbeddings::tokens`].
+    pub fn tokens_hiding<B: Backend>(
+        &self,
+        b: &B,
+        fusion: &Fusion<B>,
+        items: &[ItemIndex],
+        segments: &Segments,
+        cold: impl Fn(ItemIndex) -> bool,
+    ) -> Result<B::Tensor> {
         let upload = |table: &EmbeddingTable| -> Result<(B::Tensor, Vec<bool>)> {
             let (values, present) = table.gather(items)?;
             Ok((b.upload(&values, [items.len(), table.width()])?, present))
         };
         let (image, image_present) = upload(&self.image)?;
         let (text, text_present) = upload(&self.text)?;
-        let (graph, graph_present) = upload(&self.graph)?;
+        let (graph, mut graph_present) = upload(&self.graph)?;
+        for (present, &item) in graph_present.iter_mut().zip(items) {
+            *present &= !cold(item);
+        }
         let rows = ItemRows {
             image: &image,
             text: &text,

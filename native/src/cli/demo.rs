@@ -7,7 +7,7 @@ use tributary_core::{Error, Result};
 
 use super::Report;
 use super::arguments::DemoArguments;
-use super::recommend::{describe, table, to_json};
+use super::recommend::{describe, table, to_json, tokens};
 use crate::bundle::demo as demo_bundle;
 use crate::device::Device;
 use crate::recommender::AnyRecommender;
@@ -75,5 +75,26 @@ pub(super) fn demo(arguments: &DemoArguments, device: Device) -> Result<Report> 
         text += &format!("What the shopper bought next: {item} ({place})\n");
         json["next"] = json!(id);
     }
+    let Some(first) = answer.items.first() else { return Ok(Report { json, text }) };
+    // The shopper looks at what was recommended: everything before is there already.
+    let mut later = request;
+    later.history.push(Interaction {
+        behaviour: Some(Behaviour::View.name().into()),
+        ..Interaction::new(first.id.clone())
+    });
+    let after = recommender.recommend(&later)?;
+    let share = 100.0 * after.timings.total_ms / answer.timings.total_ms;
+    let title = after.items.first().and_then(|item| catalogue.index_of(&item.id));
+    let title = title.and_then(|item| catalogue.get(item)).map(describe).unwrap_or_default();
+    text += &format!(
+        "\nOne event more, a look at rank 1: {:.2} ms, {share:.0} % of the first call{}\n\
+         First now: {title}\n",
+        after.timings.total_ms,
+        match after.usage.prompt_tokens {
+            0 => String::new(),
+            _ => format!("; {}", tokens(&after.usage)),
+        }
+    );
+    json["after_one_event"] = to_json(&after)?;
     Ok(Report { json, text })
 }

@@ -1,6 +1,8 @@
 //! `recommend`, and the table of an answer.
 
-use tributary_core::recommend::{Catalogue, Interaction, ItemId, Recommendations, Request};
+use tributary_core::recommend::{
+    Catalogue, Interaction, ItemId, Recommendations, Request, Timings, Usage,
+};
 use tributary_core::{Error, Result};
 
 use super::Report;
@@ -66,13 +68,46 @@ pub(super) fn table(answer: &Recommendations, catalogue: &Catalogue) -> String {
     if usage.unknown_items > 0 {
         text += &format!("{} items of the history are not known here\n", usage.unknown_items);
     }
-    text + &format!(
-        "\n{:.2} ms ({:.2} in the model) for {} candidates on {} ({})\n",
+    text += &format!(
+        "\n{:.2} ms for {} candidates on {} ({}): {}\n",
         timings.total_ms,
-        timings.forward_ms,
         usage.candidates,
         answer.backend.device,
-        answer.backend.adapter
+        answer.backend.adapter,
+        stages(timings)
+    );
+    if usage.prompt_tokens > 0 {
+        text += &format!("{}\n", tokens(usage));
+    }
+    text
+}
+
+/// Milliseconds of each stage that took any.
+fn stages(timings: &Timings) -> String {
+    let known = [
+        ("retrieve", timings.retrieve_ms),
+        ("encode", timings.encode_ms),
+        ("prefill", timings.prefill_ms),
+        ("score", timings.score_ms),
+    ];
+    let known: Vec<_> = known.into_iter().filter(|(_, ms)| *ms > 0.0).collect();
+    let model = match known.is_empty() {
+        true => vec![("model", timings.forward_ms)],
+        false => known,
+    };
+    let stages = [("prepare", timings.prepare_ms)].into_iter().chain(model);
+    let stages = stages.chain([("rank", timings.rank_ms)]);
+    stages.map(|(stage, ms)| format!("{stage} {ms:.2}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What the prompt held, and how much of it was new.
+pub(super) fn tokens(usage: &Usage) -> String {
+    format!(
+        "{} tokens about {} events, {} of them computed and {} from the cache",
+        usage.prompt_tokens,
+        usage.history_items,
+        usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens),
+        usage.cached_tokens
     )
 }
 

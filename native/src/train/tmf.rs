@@ -92,6 +92,10 @@ pub struct TmfDataConfig {
     /// answer. Ranking reads no list; a free answer does.
     #[serde(default = "listed")]
     pub listed: f64,
+    /// Share of the items that a step sees without their place in the graph, as an item is that is
+    /// added later: its picture and its text must do.
+    #[serde(default)]
+    pub cold: f64,
     /// Learn the words of the prompts too, not of their answers alone: how a base model comes to
     /// know names and what follows what in a history. Eq. 9 is about answers alone.
     #[serde(default)]
@@ -279,8 +283,10 @@ impl TmfTrainConfig {
                 self.data.num_candidates.to_string(),
             );
         }
-        if !(0.0..=1.0).contains(&self.data.listed) {
-            return wrong("data.listed", "0 to 1", self.data.listed.to_string());
+        for (field, share) in [("data.listed", self.data.listed), ("data.cold", self.data.cold)] {
+            if !(0.0..=1.0).contains(&share) {
+                return wrong(field, "0 to 1", share.to_string());
+            }
         }
         let LossConfig { answer, choice, history } = self.loss;
         if ![answer, choice, history].iter().all(|weight| (0.0..=1e6).contains(weight)) {

@@ -167,7 +167,14 @@ impl<'a> TmfObjective<'a> {
                 let fusion = Fusion::load(&weights, fusion, Some(table))?;
                 match &config.fusion.from {
                     Some(folder) => restore_fusion(b, folder)?,
-                    None => soft_start::prepare(b, &model, &fusion, &modalities, seed)?,
+                    None => soft_start::prepare(
+                        b,
+                        &model,
+                        &fusion,
+                        &modalities,
+                        config.model.level,
+                        seed,
+                    )?,
                 }
                 Some(fusion)
             }
@@ -297,7 +304,10 @@ impl<'a> TmfObjective<'a> {
     ) -> Result<<Burn as Backend>::Tensor> {
         let missing = || Error::Internal("tmf: a fusion without tables".into());
         let tables = self.modalities.items.as_ref().ok_or_else(missing)?;
-        tables.tokens(b, fusion, items, &Segments::new(lengths)?)
+        // Which items are cold is drawn anew at every step.
+        let key = Random::stream(self.seed ^ 0xc01d, b.step()).next_u64();
+        let cold = |item| Random::stream(key, u64::from(item)).unit() < self.config.data.cold;
+        tables.tokens_hiding(b, fusion, items, &Segments::new(lengths)?, cold)
     }
 
     /// Token embeddings of the packed lessons, soft tokens written over them, and the tokens of the

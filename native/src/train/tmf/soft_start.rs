@@ -9,6 +9,7 @@ use tributary_core::Result;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::fusion::Fusion;
 use tributary_core::models::llama::{Llama, TokenId};
+use tributary_core::prompt::Level;
 use tributary_core::recommend::ItemIndex;
 
 use super::induction::{Mark, mark, rotation};
@@ -35,6 +36,7 @@ pub(super) fn prepare(
     model: &Llama<Burn>,
     fusion: &Fusion<Burn>,
     modalities: &Modalities,
+    level: Level,
     seed: u64,
 ) -> Result<()> {
     let config = fusion.config();
@@ -71,7 +73,9 @@ pub(super) fn prepare(
     straighten(b, "item_adaptor", config.hidden_size, seed)?;
 
     let words = (0..model.config().vocab_size.min(SAMPLE)).map(|id| id as TokenId);
-    let loud = LOUD * loudness(b, &model.embed(b, &words.collect::<Vec<_>>())?)?;
+    // Among words, behaviours are no louder than those.
+    let gain = if level >= Level::Item { LOUD } else { 1.0 };
+    let loud = gain * loudness(b, &model.embed(b, &words.collect::<Vec<_>>())?)?;
     let Some(items) = &modalities.items else { return Ok(()) };
     let sample: Vec<ItemIndex> = (0..items.image.len().min(SAMPLE) as ItemIndex).collect();
     let alone = Segments::new(&vec![1; sample.len()])?;
