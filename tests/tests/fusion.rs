@@ -2,6 +2,7 @@
 
 use tributary_core::backend::{Activation, Backend, HeadShape, Mask, MatrixData, Segments};
 use tributary_core::models::fusion::{Fusion, FusionConfig, ItemRows};
+use tributary_core::recommend::{EmbeddingTable, ItemEmbeddings};
 use tributary_core::weights::{Checkpoint, NamedTensor, Weights};
 use tributary_tests::on_each_backend;
 use tributary_tests::tiny_sasrec::save;
@@ -198,6 +199,32 @@ fn tokens_are_equations_5_to_8() {
             let found = items.tokens(&b, &load(&b, config.clone()), &LENGTHS);
             assert_parity(&format!("{name} {variant}"), &found, &truth.tokens(&items), 1e-11);
         }
+    });
+}
+
+#[test]
+fn an_item_whose_graph_is_hidden_is_one_that_has_none() {
+    let tables = |known: bool| {
+        let table = |width: usize, present: bool| {
+            let mut table = EmbeddingTable::new(width);
+            for item in 0..3 {
+                let row = uniform(70 + item + width as u64, width);
+                table.push(Some(&row[..]).filter(|_| present || item != 1)).unwrap();
+            }
+            table
+        };
+        let (image, text) = (table(IMAGE, true), table(IMAGE, true));
+        ItemEmbeddings { image, text, graph: table(GRAPH, known) }
+    };
+    on_each_backend!(name, b => {
+        let fusion = load(&b, config());
+        let (items, segments) = ([2, 1, 0], Segments::one(3).unwrap());
+        let read = |x| pollster::block_on(b.read(&x)).unwrap();
+        let tokens = |known| read(tables(known).tokens(&b, &fusion, &items, &segments).unwrap());
+        let hide = |item| item == 1;
+        let hidden = tables(true).tokens_hiding(&b, &fusion, &items, &segments, hide).unwrap();
+        assert_eq!(read(hidden), tokens(false), "{name}");
+        assert_ne!(tokens(true), tokens(false), "{name}");
     });
 }
 

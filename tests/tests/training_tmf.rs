@@ -15,7 +15,7 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::llama::{Llama, LlamaConfig, Rows};
 use tributary_core::nn::KvUse;
-use tributary_core::prompt::AnswerRule;
+use tributary_core::prompt::{AnswerRule, Level};
 use tributary_core::random::Random;
 use tributary_core::recommend::{Decoding, Interaction, Recommender, Request, TmfRecommender};
 use tributary_core::weights::{NamedTensor, Weights, save_safetensors};
@@ -346,6 +346,52 @@ fn pointing_is_learned_and_served() {
     assert!(error.contains("pointer"), "{error}");
 }
 
+/// Below the level of items a candidate's token is its name.
+#[test]
+fn names_are_pointed_at_too() {
+    let shop = Shop::new("tmf-pointed-names");
+    let pointer = "level = 'text'\n[model.prompt]\npointer = true\n";
+    let loss = "[loss]\nanswer = 0.0\nchoice = 1.0\nhistory = 0.5\n[data]\nlisted = 0.0\n";
+    let config = format!("{BASE}{TRAINING}").replace("level = 'text'\n", pointer);
+    let config =
+        config.replace("[data]\n", loss).replace("epochs = 1", "epochs = 40\nlog_every = 5");
+    let users = "users = 8\nvalidation_users = 4";
+    let config = config.replace(users, "users = 2\nvalidation_users = 0");
+    shop.train(&config, "names", false, None).unwrap();
+    let [first, last] = shop.losses("names");
+    assert!(last < 0.8 * first, "{first} ... {last}");
+    let bundle = Bundle::from_model(&shop.path("names")).unwrap();
+    let tmf = bundle.tmf_recommender(&Cpu::new()).unwrap();
+    let mut data = Dataset::read(prepared()).unwrap();
+    data.hold_out("buy").unwrap();
+    let answer = pollster::block_on(tmf.recommend(&request(&data))).unwrap();
+    let sum: f32 = answer.items.iter().map(|item| item.score.exp()).sum();
+    assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+}
+
+#[test]
+fn keys_of_a_configuration_are_set_and_left_out() {
+    let shop = Shop::new("tmf-set");
+    let path = shop.0.write("config.toml", format!("{TMF}{TRAINING}"));
+    let read = |set: &[&str]| {
+        let set: Vec<String> = set.iter().map(|setting| (*setting).to_owned()).collect();
+        AnyConfig::read_with(&path, &set)
+    };
+    let set = ["training.seed=7", "model.level=behaviour", "tables.image=", "loss.choice=0.5"];
+    let AnyConfig::Tmf(config) = read(&set).unwrap() else { panic!("another kind") };
+    assert_eq!((config.training.seed, config.loss.choice), (7, 0.5));
+    assert_eq!(config.model.level, Level::Behaviour);
+    assert!(config.tables.image.is_none() && config.tables.graph.is_some());
+    for (setting, expected) in [
+        ("training.seed", "key=value"),
+        ("model.kind.x=1", "key=value"),
+        ("loss.chance=1", "chance"),
+    ] {
+        let error = read(&[setting]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{setting}: {error}");
+    }
+}
+
 #[test]
 fn configurations_that_make_no_sense_are_refused_by_key() {
     let shop = Shop::new("tmf-refused");
@@ -359,6 +405,8 @@ fn configurations_that_make_no_sense_are_refused_by_key() {
         ("image = 'image.safetensors'", "image = 'other.safetensors'", "catalogue_sha256"),
         ("users = 8", "user = 8", "user"),
         ("[tables]", "[loss]\nchoice = -1.0\n[tables]", "loss"),
+        ("users = 8", "users = 8\nlisted = 1.5", "data.listed"),
+        ("users = 8", "users = 8\ncold = -0.1", "data.cold"),
     ] {
         let config = format!("{TMF}{TRAINING}").replace(from, to);
         let error = shop.train(&config, "out", false, Some(1)).unwrap_err().to_string();
