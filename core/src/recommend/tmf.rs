@@ -365,7 +365,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             Some(soft) => Some(soft.rows(b, &prompt, &asked.items(&prompt))?),
             None => None,
         };
-        timings.encode_ms = watch.lap();
+        timings.encode_ms += watch.lap();
 
         let mut session = match self.session.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(session) => session,
@@ -384,7 +384,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             Some(soft) => session.prefill_soft(&prompt.token_ids, &soft)?,
             None => session.prefill(&prompt.token_ids)?,
         };
-        timings.prefill_ms = watch.lap();
+        timings.prefill_ms += watch.lap();
         usage.prompt_tokens = read.prompt_tokens;
         usage.cached_tokens = read.cached_tokens;
         usage.image_tokens = prompt.item_tokens();
@@ -410,7 +410,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             return self.prior(&asked.candidates, asked.candidates.len());
         }
         let (candidates, rest) = self.retrieve(asked).await?;
-        timings.retrieve_ms = watch.lap();
+        timings.retrieve_ms += watch.lap();
         let points = self.config.prompt.pointer;
         let read = self.read(asked, &candidates, !points, watch, timings, usage)?;
         let scores = match points {
@@ -421,7 +421,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             }
         };
         self.give_back(read.session);
-        timings.score_ms = watch.lap();
+        timings.score_ms += watch.lap();
         let scored: Vec<Ranked> = candidates.into_iter().zip(scores).collect();
         let mut ranked = ranking::top(&self.catalogue, &scored, scored.len())?;
         // What the model did not read comes after what it did.

@@ -121,7 +121,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
                 }
             };
             self.give_back(session);
-            timings.score_ms = watch.lap();
+            timings.score_ms += watch.lap();
             Ok((place.and_then(|place| candidates.get(place).copied()), text))
         }
     }

@@ -91,13 +91,13 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         usage: &mut Usage,
     ) -> Result<Option<ItemIndex>> {
         let (candidates, _) = self.retrieve(asked).await?;
-        timings.retrieve_ms = watch.lap();
+        timings.retrieve_ms += watch.lap();
         let read = self.read(asked, &candidates, false, watch, timings, usage)?;
         let logits = self.pointers(&read, &candidates).await?;
         self.give_back(read.session);
         let logits = self.backend.upload(&logits, [1, candidates.len()])?;
         let place = sampler.next(&self.backend, &logits).await? as usize;
-        timings.score_ms = watch.lap();
+        timings.score_ms += watch.lap();
         Ok(candidates.get(place).copied())
     }
 
