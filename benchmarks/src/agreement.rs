@@ -56,6 +56,7 @@ pub fn table(data: &Path, folders: &[&str]) -> Outcome<()> {
         k: vec![1],
         ..EvaluateOptions::default()
     };
+    // Tables on stdout are what this program is for; see main.rs.
     println!("| folder | hit_rate@1 of {} | same first choice |", data.name);
     println!("|---|---|---|");
     let mut original: Option<Vec<usize>> = None;

@@ -120,13 +120,8 @@ fn a_score_is_the_smooth_maximum_over_the_items_of_the_history_and_the_last_row(
         asked.push(prompt.token_ids.len() as u32 - 1);
         let products = b.similarity(&b.gather_rows(&hidden, &asked).unwrap(), &tokens).unwrap();
         let logit = |candidate: usize| {
-            products
-                .data()
-                .iter()
-                .skip(candidate)
-                .step_by(6)
-                .map(|x| f64::from(*x).exp())
-                .sum::<f64>()
+            let rows = products.data().chunks_exact(6);
+            rows.map(|row| f64::from(row[candidate]).exp()).sum::<f64>()
         };
         let all: f64 = (0..6).map(logit).sum();
         let model = TmfRecommender::new(b, parts, config).unwrap();

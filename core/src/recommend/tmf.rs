@@ -40,8 +40,6 @@ pub const PREFIX_CACHE_BYTES: u64 = 64 << 20;
 
 /// Most tokens of a free answer that may hold more than a name, as LLaRA has it.
 const FREE_TOKENS: usize = 64;
-/// Candidates that are pointed at; of more, those the retriever ranks first. Each one's token is kept.
-const MAX_POINTED: usize = 16_384;
 
 /// What a TMF recommender is made of.
 #[derive(Debug)]
@@ -300,17 +298,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         Ok(Asked { history, target_behaviour, candidates, usage })
     }
 
-    /// The candidates that the prompt holds, in the order that breaks ties, and the others as the
-    /// retriever ranks them.
-    async fn retrieve(&self, asked: &Asked) -> Result<(Vec<ItemIndex>, Vec<ItemIndex>)> {
-        let most = match self.config.prompt.pointer {
-            true => self.config.max_candidates.max(MAX_POINTED),
-            false => self.config.max_candidates,
-        };
-        self.retrieve_most(asked, most).await
-    }
-
-    async fn retrieve_most(
+    /// The candidates that the model reads, `most` of them, in the order that breaks ties, and the
+    /// others as the retriever ranks them.
+    async fn retrieve(
         &self,
         asked: &Asked,
         most: usize,
@@ -409,7 +399,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         if asked.candidates.is_empty() || asked.history.is_empty() {
             return self.prior(&asked.candidates, asked.candidates.len());
         }
-        let (candidates, rest) = self.retrieve(asked).await?;
+        let (candidates, rest) = self.retrieve(asked, self.most_ranked()).await?;
         timings.retrieve_ms += watch.lap();
         let points = self.config.prompt.pointer;
         let read = self.read(asked, &candidates, !points, watch, timings, usage)?;

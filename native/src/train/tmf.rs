@@ -247,15 +247,10 @@ pub struct TmfTrainConfig {
 }
 
 impl TmfTrainConfig {
-    /// Reads a configuration file.
+    /// From the `text` of a configuration file at `path`.
     ///
     /// # Errors
-    /// A file that cannot be read; the first unknown key, missing key or wrong type, with its line.
-    pub fn read(path: &Path) -> Result<Self> {
-        Self::parse(path, &config::text(path, &[])?)
-    }
-
-    /// The same from the `text` of the file.
+    /// The first unknown key, missing key or wrong type, with its line.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut config: Self = config::parse(&config::file_name(path), text)?;
         if let Some(folder) = path.parent() {

@@ -98,11 +98,11 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
                 // One name is left, and nothing to choose.
                 return Ok((pointed, self.prompts.names().text(item)?));
             }
-            let (mut candidates, _) = self.retrieve_most(asked, self.config.max_candidates).await?;
-            if let (Some(item), Some(last)) = (pointed, candidates.last().copied())
-                && !candidates.contains(&item)
+            let (mut candidates, _) = self.retrieve(asked, self.config.max_candidates).await?;
+            if let Some(item) = pointed.filter(|item| !candidates.contains(item))
+                && let Some(last) = candidates.last_mut()
             {
-                candidates.iter_mut().filter(|other| **other == last).for_each(|i| *i = item);
+                *last = item;
             }
             timings.retrieve_ms += watch.lap();
             let mut read = self.read(asked, &candidates, true, watch, timings, usage)?;

@@ -17,6 +17,9 @@ use crate::recommend::catalogue::ItemIndex;
 use crate::recommend::request::{Timings, Usage};
 use crate::session::Sampler;
 
+/// Candidates that are pointed at; of more, those the retriever ranks first. Each one's token is kept.
+const MAX_POINTED: usize = 16_384;
+
 /// The token of each name, the mean of its embeddings: (names, hidden_size). A name without tokens has
 /// zeros.
 ///
@@ -42,6 +45,14 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         self.config.prompt.points(self.config.level)
     }
 
+    /// Candidates that are ranked at once.
+    pub(super) fn most_ranked(&self) -> usize {
+        match self.config.prompt.pointer {
+            true => self.config.max_candidates.max(MAX_POINTED),
+            false => self.config.max_candidates,
+        }
+    }
+
     /// What is pointed at: (candidates, hidden_size).
     fn pointed(&self, candidates: &[ItemIndex]) -> Result<B::Tensor> {
         match (&self.soft, self.config.level) {
@@ -60,9 +71,10 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         let rows = read.prompt.event_rows.iter().chain([&last]).map(|&row| row as u32);
         let states = read.session.states(&rows.collect::<Vec<_>>())?;
         let products = b.read(&b.similarity(&states, &self.pointed(candidates)?)?).await?;
-        let logit = |candidate| {
-            let of = || products.iter().skip(candidate).step_by(candidates.len());
-            let most = of().copied().fold(f32::NEG_INFINITY, f32::max);
+        let logit = |candidate: usize| {
+            let rows = products.chunks_exact(candidates.len());
+            let of = || rows.clone().filter_map(|row| row.get(candidate).copied());
+            let most = of().fold(f32::NEG_INFINITY, f32::max);
             most + of().map(|x| (x - most).exp()).sum::<f32>().ln()
         };
         Ok((0..candidates.len()).map(logit).collect())
@@ -90,7 +102,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         timings: &mut Timings,
         usage: &mut Usage,
     ) -> Result<Option<ItemIndex>> {
-        let (candidates, _) = self.retrieve(asked).await?;
+        let (candidates, _) = self.retrieve(asked, self.most_ranked()).await?;
         timings.retrieve_ms += watch.lap();
         let read = self.read(asked, &candidates, false, watch, timings, usage)?;
         let logits = self.pointers(&read, &candidates).await?;

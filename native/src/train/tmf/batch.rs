@@ -150,17 +150,17 @@ impl Batch {
         let mut wrong = candidates.clone();
         wrong.remove(right);
         let row = offset + prompt.answer.start as u32 - 1;
-        let first = self.events.len() as u32;
+        let (start, alone, right) = (self.events.len() as u32, None, right as u32);
         self.events.extend(prompt.event_rows.iter().map(|&row| offset + row as u32));
-        let events = first..self.events.len() as u32;
-        self.pointers.push(Pointer { row, events, alone: None, candidates, right: right as u32 });
+        let events = start..self.events.len() as u32;
+        self.pointers.push(Pointer { row, events, alone, candidates, right });
         // Nothing is known of the user where the first item is named.
         let [_, rows @ ..] = &prompt.history_rows[..] else { return };
-        for (&(row, item), end) in if history { rows } else { &[] }.iter().zip(first + 1..) {
+        for (&(row, item), end) in if history { rows } else { &[] }.iter().zip(start + 1..) {
             let (row, alone) = (offset + row as u32, Some(self.soft.alone.len() as u32));
             self.soft.alone.push(item);
             let candidates = wrong.clone();
-            self.pointers.push(Pointer { row, events: first..end, alone, candidates, right: 0 });
+            self.pointers.push(Pointer { row, events: start..end, alone, candidates, right: 0 });
         }
     }
 

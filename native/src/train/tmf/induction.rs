@@ -131,8 +131,8 @@ fn gather(b: &Burn, config: &LlamaConfig, level: Level, seed: u64) -> Result<()>
             continue; // a copying head's
         }
         // Each head's share of all directions.
-        let mut gathered: Vec<f32> =
-            directions.iter().skip((head - 2) * size * width).take(size * width).copied().collect();
+        let share = directions.chunks(size * width).nth(head - 2);
+        let mut gathered = share.unwrap_or_default().to_vec();
         gathered.resize(size * width, 0.0);
         let gain = if level >= Level::Item {
             let zeros = vec![0.0; size * width];

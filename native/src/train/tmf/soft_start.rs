@@ -1,5 +1,4 @@
-//! What a new fusion begins with: tokens that keep what is alike in the encoders alike, as loud as
-//! words.
+//! What a new fusion begins with: tokens that keep what is alike in the encoders alike.
 //!
 //! From random weights a two-layer adaptor halves what the cosines of a graph's embeddings say of
 //! what users do next (LOG.md); training would first have to undo that.
