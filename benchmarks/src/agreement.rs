@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use tributary::bundle::Bundle;
+use tributary::bundle;
 use tributary::data::Dataset;
 use tributary::evaluate::{Candidates, EvaluateOptions, evaluate};
 use tributary_core::Result;
@@ -61,7 +61,7 @@ pub fn table(data: &Path, folders: &[&str]) -> Outcome<()> {
     println!("|---|---|---|");
     let mut original: Option<Vec<usize>> = None;
     for folder in folders {
-        let scorer = &Bundle::open(Path::new(folder))?.tmf_recommender(&Cpu::new())?;
+        let scorer = &bundle::open(Path::new(folder))?.tmf_recommender(&Cpu::new())?;
         let recorded = Recorded { scorer, choices: RefCell::default() };
         let evaluation = evaluate(&recorded, scorer.catalogue(), &data, &options, |_, _| ())?;
         let choices = recorded.choices.into_inner();

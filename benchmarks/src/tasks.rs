@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tributary::bundle::Bundle;
+use tributary::bundle;
 use tributary::data::Dataset;
 use tributary::device::Device;
 use tributary::evaluate::{EvaluateOptions, evaluate};
@@ -41,7 +41,7 @@ pub fn table() -> Outcome<()> {
         eprintln!("skipped Beauty: no {}", beauty.display());
         return Ok(());
     }
-    let model = Bundle::open(&beauty)?.sequence_recommender(&Cpu::new())?;
+    let model = bundle::open(&beauty)?.sequence_recommender(&Cpu::new())?;
     let data = Dataset::read(&beauty.join("Beauty.txt"))?;
     let mut times = Vec::new();
     let mut result = String::new();

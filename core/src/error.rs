@@ -79,6 +79,18 @@ pub enum Error {
         /// What is supported.
         supported: String,
     },
+    /// A file that is not the one its bundle was made with.
+    #[error("{file}: {field}: expected {expected}, found {found}")]
+    Integrity {
+        /// File name.
+        file: String,
+        /// `bytes` or `sha256`.
+        field: String,
+        /// What the manifest says.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
     /// A LoRA adapter that does not fit or is not understood.
     #[error("{file}: {field}: expected {expected}, found {found}")]
     Adapter {
@@ -153,6 +165,8 @@ pub enum ErrorKind {
     DeviceLost,
     /// `MODEL_NOT_FOUND`
     ModelNotFound,
+    /// `INTEGRITY`
+    Integrity,
     /// `MODEL_INVALID`
     ModelInvalid,
     /// `UNSUPPORTED_MODEL`
@@ -176,6 +190,7 @@ impl ErrorKind {
             Self::OutOfMemory => "OUT_OF_MEMORY",
             Self::DeviceLost => "DEVICE_LOST",
             Self::ModelNotFound => "MODEL_NOT_FOUND",
+            Self::Integrity => "INTEGRITY",
             Self::ModelInvalid => "MODEL_INVALID",
             Self::UnsupportedModel => "UNSUPPORTED_MODEL",
             Self::AdapterInvalid => "ADAPTER_INVALID",
@@ -192,6 +207,7 @@ impl Error {
         match self {
             Self::Shape { .. } | Self::Argument { .. } => ErrorKind::InvalidArgument,
             Self::File { .. } | Self::MissingTensor { .. } => ErrorKind::ModelInvalid,
+            Self::Integrity { .. } => ErrorKind::Integrity,
             Self::Limit { .. } => ErrorKind::LimitExceeded,
             Self::Unsupported { .. } => ErrorKind::UnsupportedModel,
             Self::Adapter { .. } => ErrorKind::AdapterInvalid,
@@ -202,6 +218,21 @@ impl Error {
             Self::Io { .. } => ErrorKind::ModelNotFound,
             Self::Gpu(_) | Self::Internal(_) => ErrorKind::Internal,
             Self::At { source, .. } => source.kind(),
+        }
+    }
+
+    /// The file or operation, and its field or argument, that the error is about.
+    pub fn place(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Shape { operation, argument, .. }
+            | Self::Argument { operation, argument, .. } => Some((operation, argument)),
+            Self::File { file, field, .. }
+            | Self::Integrity { file, field, .. }
+            | Self::Unsupported { file, field, .. }
+            | Self::Adapter { file, field, .. } => Some((file, field)),
+            Self::MissingTensor { file, name, .. } => Some((file, name)),
+            Self::At { source, .. } => source.place(),
+            _ => None,
         }
     }
 

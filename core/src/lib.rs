@@ -23,6 +23,8 @@ pub mod prompt;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub mod tokenizer;
 // floor 7
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub mod encoder;
 pub mod session;
 // floor 8
 pub mod metrics;

@@ -20,7 +20,10 @@
 mod bundle;
 mod catalogue;
 mod embeddings;
+mod explain;
 mod graph;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod kind;
 mod ranking;
 mod request;
 mod select;
@@ -28,12 +31,21 @@ mod sequence;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod tmf;
 
-pub use bundle::{BUNDLE_FILE, BUNDLE_FORMAT_VERSION, BundleFile, BundleManifest, Component};
+pub use bundle::{
+    BUNDLE_FILE, BUNDLE_FORMAT_VERSION, Bundle, BundleFile, BundleManifest, BundleText,
+    CATALOGUE_FILE, COMPONENT_FILES, Component, ENCODER_FILES, FUSION_CONFIG, FUSION_WEIGHTS,
+    GRAPH_TABLE, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG, hex,
+};
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use bundle::{behaviour_rows, one_hot};
 pub use catalogue::{
     Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
 };
-pub use embeddings::{EmbeddingTable, ItemEmbeddings, TABLE_PRESENT};
+pub use embeddings::{EmbeddingTable, ItemEmbeddings, Modality, TABLE_PRESENT};
+pub use explain::{Explanation, ItemChange, MAX_EXPLAINED, ModalityChange, explain};
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use kind::Kind;
 pub use ranking::{Ranked, rank_of, top};
 pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,

@@ -32,7 +32,7 @@ use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, fir
 use tributary_core::{Error, Result};
 
 /// The name of the catalogue file beside a data file.
-pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
+pub use tributary_core::recommend::CATALOGUE_FILE;
 /// The folder beside it that holds the items' pictures.
 pub const IMAGES_FOLDER: &str = "images";
 

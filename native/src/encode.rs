@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use pollster::block_on;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tributary_core::backend::Backend;
 use tributary_core::preprocess::{MAX_PICTURE_BYTES, decode};
-use tributary_core::recommend::{Catalogue, CatalogueItem};
+use tributary_core::recommend::Catalogue;
 use tributary_core::weights::check_base_name;
 use tributary_core::{Error, Result};
 
@@ -62,14 +63,6 @@ pub struct Encoded {
     pub was_current: bool,
 }
 
-/// The text that stands for an item: title and description.
-pub fn item_text(item: &CatalogueItem) -> Option<String> {
-    let parts = [Some(item.title.as_str()), item.description.as_deref()];
-    let parts: Vec<&str> =
-        parts.into_iter().flatten().map(str::trim).filter(|part| !part.is_empty()).collect();
-    (!parts.is_empty()).then(|| parts.join(". "))
-}
-
 impl Inputs {
     /// The items of a prepared folder, in catalogue order: their pictures in `images`, or their
     /// titles and descriptions.
@@ -83,7 +76,7 @@ impl Inputs {
         let catalogue = Catalogue::from_jsonl(CATALOGUE_FILE, &bytes)?;
         let rows = catalogue.items().iter().map(|item| {
             let input = match (modality, &item.image) {
-                (Modality::Text, _) => item_text(item).map_or(Input::Nothing, Input::Text),
+                (Modality::Text, _) => item.text().map_or(Input::Nothing, Input::Text),
                 (Modality::Image, None) => Input::Nothing,
                 (Modality::Image, Some(name)) => {
                     check_base_name(CATALOGUE_FILE, &format!("image of {}", item.id), name)?;
@@ -204,7 +197,7 @@ fn pictures<B: Backend>(encoder: &Encoder<B>, rows: &[&(String, Input)]) -> Resu
     let good: Vec<&[f32]> = values.iter().flatten().flatten().map(Vec::as_slice).collect();
     let embedded = match good.is_empty() {
         true => Vec::new(),
-        false => encoder.embed_pixel_values(&good.concat())?,
+        false => block_on(encoder.embed_pixel_values(&good.concat()))?,
     };
     let mut embedded = embedded.into_iter();
     Ok(values.into_iter().map(|value| row(value.map(|v| v.map(drop)), &mut embedded)).collect())
@@ -217,7 +210,7 @@ fn texts<B: Backend>(encoder: &Encoder<B>, rows: &[&(String, Input)]) -> Result<
     });
     let ids: Vec<Option<Result<Vec<u32>>>> = ids.collect();
     let good: Vec<&[u32]> = ids.iter().flatten().flatten().map(Vec::as_slice).collect();
-    let embedded = if good.is_empty() { Vec::new() } else { encoder.embed_ids(&good)? };
+    let embedded = if good.is_empty() { Vec::new() } else { block_on(encoder.embed_ids(&good))? };
     let mut embedded = embedded.into_iter();
     Ok(ids.into_iter().map(|ids| row(ids.map(|ids| ids.map(drop)), &mut embedded)).collect())
 }

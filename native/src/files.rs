@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use tributary_core::encoder::EncoderFiles;
 use tributary_core::weights::{
     Adapter, Checkpoint, MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Sink, Storage, check_base_name,
     check_range,
@@ -35,9 +36,26 @@ impl ModelFolder {
         self.folder.text(name, max_bytes)
     }
 
-    /// Text of the file `name` in the folder `inner` of this one, as [`ModelFolder::text`]: where
-    /// sentence encoders keep how they pool.
-    pub fn inner_text(&self, inner: &str, name: &str, max_bytes: usize) -> Result<Option<String>> {
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.folder.path
+    }
+}
+
+impl EncoderFiles for ModelFolder {
+    fn config(&self) -> &str {
+        &self.config
+    }
+
+    fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    fn text(&self, name: &str, max_bytes: usize) -> Result<Option<String>> {
+        self.folder.text(name, max_bytes)
+    }
+
+    fn inner_text(&self, inner: &str, name: &str, max_bytes: usize) -> Result<Option<String>> {
         check_base_name(&self.folder.path.to_string_lossy(), "folder name", inner)?;
         let path = self.folder.path.join(inner);
         if !path.exists() {
@@ -50,11 +68,6 @@ impl ModelFolder {
             return Err(Error::file(path.display(), "path", "a folder in its folder", found));
         }
         folder.text(name, max_bytes)
-    }
-
-    /// Where the folder is.
-    pub fn path(&self) -> &Path {
-        &self.folder.path
     }
 }
 

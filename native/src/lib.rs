@@ -27,6 +27,6 @@ pub mod language;
 pub mod recommender;
 pub mod shop_pictures;
 pub mod threads;
-pub mod tmf;
+
 #[cfg(feature = "train")]
 pub mod train;

@@ -2,103 +2,19 @@
 
 use std::path::Path;
 
-use tributary_core::backend::Backend;
+use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::Gpu;
-use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
+pub use tributary_core::recommend::Kind;
 use tributary_core::recommend::{
-    Catalogue, Decoding, GraphRecommender, ItemIndex, Prior, Question, Recommendations,
-    Recommender, Request, Scorer, Scores, SequenceRecommender, TmfRecommender, Written,
+    self, Catalogue, Explanation, ItemId, Recommendations, Recommender, Request,
 };
 
-use tributary_core::{Error, Result};
-
-use crate::bundle::{Bundle, demo};
+use crate::bundle::{self, Bundle};
 use crate::device::{AnyBackend, Device};
-use crate::tmf::TMF;
 #[cfg(feature = "train")]
 use crate::train::Burn;
-
-/// A recommender of any kind on one backend.
-pub enum Kind<B: Backend> {
-    /// SASRec.
-    Sequence(Box<SequenceRecommender<B>>),
-    /// A graph encoder.
-    Graph(Box<GraphRecommender<B>>),
-    /// Triple Modality Fusion.
-    Tmf(Box<TmfRecommender<B>>),
-}
-
-/// Evaluates `$body` with `$r` bound to the recommender inside a [`Kind`].
-macro_rules! with_kind {
-    ($kind:expr, $r:ident => $body:expr) => {
-        match $kind {
-            Kind::Sequence($r) => $body,
-            Kind::Graph($r) => $body,
-            Kind::Tmf($r) => $body,
-        }
-    };
-}
-
-impl<B: Backend> Kind<B> {
-    fn load(bundle: &Bundle, backend: &B) -> Result<Self> {
-        if bundle.is_graph() {
-            return bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)));
-        }
-        if bundle.manifest.recommender == TMF {
-            return bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)));
-        }
-        bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
-    }
-
-    /// The recommender under evaluation by the names it writes.
-    ///
-    /// # Errors
-    /// A recommender that writes none.
-    pub fn written(&self, decoding: Decoding) -> Result<Written<'_, B, Prior>> {
-        match self {
-            Self::Tmf(tmf) => Ok(tmf.written(decoding)),
-            _ => Err(Error::argument("evaluate", "answers", TMF, self.name())),
-        }
-    }
-}
-
-impl<B: Backend> Recommender for Kind<B> {
-    fn name(&self) -> &str {
-        with_kind!(self, recommender => recommender.name())
-    }
-
-    fn catalogue(&self) -> &Catalogue {
-        with_kind!(self, recommender => recommender.catalogue())
-    }
-
-    async fn recommend(&self, request: &Request) -> Result<Recommendations> {
-        with_kind!(self, recommender => recommender.recommend(request).await)
-    }
-}
-
-impl<B: Backend> Scorer for Kind<B> {
-    fn num_items(&self) -> usize {
-        with_kind!(self, scorer => scorer.num_items())
-    }
-
-    fn seen_items(&self) -> SeenItems {
-        with_kind!(self, scorer => scorer.seen_items())
-    }
-
-    fn repeated_items(&self) -> RepeatedItems {
-        with_kind!(self, scorer => scorer.repeated_items())
-    }
-
-    async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
-        with_kind!(self, scorer => scorer.score_batch(histories).await)
-    }
-
-    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
-        with_kind!(self, scorer => scorer.answer_batch(questions).await)
-    }
-}
 
 /// A loaded recommender; the choice of its kind and of the backend is made here, once.
 pub enum AnyRecommender {
@@ -132,7 +48,8 @@ impl AnyRecommender {
     /// # Errors
     /// A bundle that is not what its manifest says, or a device that is not there.
     pub fn open(folder: &Path, device: Device) -> Result<Self> {
-        let bundle = if folder == Path::new("demo") { demo()? } else { Bundle::read(folder)? };
+        let bundle =
+            if folder == Path::new("demo") { bundle::demo()? } else { bundle::read(folder)? };
         Self::load(&bundle, device)
     }
 
@@ -161,5 +78,16 @@ impl AnyRecommender {
     /// A request that means nothing, or a backend that failed.
     pub fn recommend(&self, request: &Request) -> Result<Recommendations> {
         with_recommender!(self, recommender => pollster::block_on(recommender.recommend(request)))
+    }
+
+    /// What the scores of `items` owe to what, see [`explain`](recommend::explain).
+    ///
+    /// # Errors
+    /// As for [`AnyRecommender::recommend`]; an item that the request does not rank.
+    pub fn explain(&self, request: &Request, items: &[ItemId]) -> Result<Vec<Explanation>> {
+        with_recommender!(self, recommender => {
+            let modalities = recommender.modalities();
+            pollster::block_on(recommend::explain(recommender, request, items, &modalities))
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Bundles: the same answers wherever the files come from, and no file that is not the measured one.
 
-use tributary::bundle::{Bundle, BundleText, write_bundle};
+use tributary::bundle::{self, Bundle, BundleText, write_bundle};
 use tributary_core::ErrorKind;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::recommend::{BundleFile, BundleManifest, Request};
@@ -47,7 +47,7 @@ fn bundle(folder: &Folder) -> (BundleManifest, Vec<String>) {
         quality: [("hit_rate@10".to_string(), 0.5.into())].into(),
     };
     let manifest = write_bundle(folder.path(), folder.path(), &catalogue(6), text).unwrap();
-    (manifest, answers(&Bundle::read(folder.path()).unwrap()))
+    (manifest, answers(&bundle::read(folder.path()).unwrap()))
 }
 
 fn answers(bundle: &Bundle) -> Vec<String> {
@@ -60,7 +60,7 @@ fn a_bundle_answers_the_same_from_a_folder_and_from_the_program() {
     let folder = Folder::new("bundle");
     let (manifest, expected) = bundle(&folder);
     assert_eq!(expected.len(), 4);
-    let read = Bundle::open(folder.path()).unwrap();
+    let read = bundle::open(folder.path()).unwrap();
     assert_eq!(read.manifest, manifest);
     assert_eq!(read.manifest.quality["hit_rate@10"], 0.5);
     let file = |name: &str| -> &'static [u8] {
@@ -72,7 +72,7 @@ fn a_bundle_answers_the_same_from_a_folder_and_from_the_program() {
     assert!(Bundle::embedded(&[("bundle.json", file("bundle.json"))]).is_err());
     // Without its manifest it is a model folder.
     std::fs::remove_file(folder.path().join("bundle.json")).unwrap();
-    assert_eq!(answers(&Bundle::open(folder.path()).unwrap()), expected);
+    assert_eq!(answers(&bundle::open(folder.path()).unwrap()), expected);
 }
 
 #[test]
@@ -86,16 +86,16 @@ fn a_changed_byte_is_found_and_both_hashes_are_named() {
         let mut bad = good.clone();
         *bad.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bad).unwrap();
-        let error = Bundle::read(folder.path()).unwrap_err().to_string();
+        let error = bundle::read(folder.path()).unwrap_err().to_string();
         let found = BundleFile::new(name, &bad).unwrap().sha256;
         assert!(error.contains(name) && error.contains(sha256), "{error}");
         assert!(error.contains(&found), "{error}");
         std::fs::write(&path, &good[1..]).unwrap();
-        let error = Bundle::read(folder.path()).unwrap_err().to_string();
+        let error = bundle::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains("bytes"), "{error}");
         std::fs::write(&path, &good).unwrap();
     }
-    assert!(Bundle::read(folder.path()).is_ok());
+    assert!(bundle::read(folder.path()).is_ok());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_manifest_cannot_name_what_is_not_in_its_folder() {
         let path = folder.path().join("config.json");
         std::fs::rename(&path, folder.path().join("elsewhere.json")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("elsewhere.json"), &path).unwrap();
-        let error = Bundle::read(folder.path()).unwrap_err().to_string();
+        let error = bundle::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("a plain file"), "{error}");
     }
 }

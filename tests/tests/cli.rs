@@ -65,7 +65,16 @@ fn recommend_takes_a_history_and_candidates() {
     };
     let cpu = on("cpu");
     assert_eq!(ranked(&cpu).len(), 10);
-    assert_eq!(ranked(&cpu), ranked(&on("burn")), "cpu and burn rank alike");
+    // burn multiplies q8 weights by activations that are not quantised: near ties may swap.
+    let burn = on("burn");
+    let score = |items: &Value, id: &Value| {
+        let item = items.as_array().unwrap().iter().find(|item| item["id"] == *id);
+        item.unwrap_or_else(|| panic!("{id} is not among them"))["score"].as_f64().unwrap()
+    };
+    for item in cpu.as_array().unwrap() {
+        let (cpu, burn) = (score(&cpu, &item["id"]), score(&burn, &item["id"]));
+        assert!((cpu - burn).abs() < 0.05, "{}: {cpu} on the cpu, {burn} on burn", item["id"]);
+    }
     if tributary_tests::gpu::open(Default::default()).is_some() {
         assert_eq!(ranked(&cpu), ranked(&on("gpu:software")), "cpu and gpu rank alike");
     }
@@ -260,4 +269,38 @@ fn mistakes_end_with_their_codes_and_words() {
         failure(&["generate", "--model", text(&model), "--prompt", "hello", "--device", "cpu"]);
     assert_eq!(code, Some(1));
     assert!(error.contains("tokenizer.json"), "{error}");
+}
+
+#[test]
+fn recommend_answers_the_requests_of_a_file_and_explains_one() {
+    let folder = Folder::new("requests");
+    let lines = [
+        r#"{"history": ["mug-03", {"item": "cap-04", "behaviour": "buy"}], "k": 3}"#,
+        r#"{"history": ["mug-03"], "candidates": ["nobody"]}"#,
+        r#"{"histories": []}"#,
+        r#"{"history": ["mug-03"], "hide": ["graph"], "k": 2}"#,
+    ];
+    folder.write("requests.jsonl", lines.join("\n"));
+    let file = folder.path().join("requests.jsonl");
+    let cpu = ["recommend", "--bundle", "demo", "--device", "cpu"];
+    let answers = json(&[&cpu[..], &["--requests", text(&file)]].concat());
+    let answers = answers.as_array().unwrap();
+    assert_eq!(answers.len(), 4);
+    assert_eq!(answers[0]["items"].as_array().unwrap().len(), 3);
+    assert_eq!(answers[1]["error"]["code"], "INVALID_ARGUMENT");
+    assert!(answers[2]["error"]["message"].as_str().unwrap().contains("line 3"));
+    assert_eq!(answers[3]["items"].as_array().unwrap().len(), 2);
+
+    let history = ["--history", "mug-03:view,cap-04:buy", "--k", "3"];
+    let alone = json(&[&cpu[..], &history, &["--explain"]].concat());
+    assert_eq!(
+        alone["items"],
+        json(&[&cpu[..], &history].concat())["items"],
+        "explaining changes nothing"
+    );
+    let explanations = alone["explanations"].as_array().unwrap();
+    assert_eq!(explanations.len(), 3);
+    assert_eq!(explanations[0]["by_item"].as_array().unwrap().len(), 2);
+    let (_, error) = failure(&[&cpu[..], &history, &["--hide", "smell"]].concat());
+    assert!(error.contains("image, text or graph"), "{error}");
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
+use pollster::block_on;
 use serde_json::{Value, json};
 use tributary::device::Device;
 use tributary::embedding_table::{TableHeader, TableWriter};
 use tributary::encode::{Inputs, encode};
-use tributary::encoder::{AnyEncoder, Encoder, Modality};
+use tributary::encoder::{self, AnyEncoder, Modality};
 use tributary::files::open_checkpoint;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::recommend::EmbeddingTable;
@@ -231,17 +232,17 @@ fn a_catalogue_becomes_a_table_and_bad_pictures_are_skipped() {
 #[test]
 fn a_catalogue_of_texts_is_cut_to_what_the_model_takes() {
     let (shop, model) = (shop("embed-texts"), with_tokenizer("clip-gelu"));
-    let encoder = Encoder::open(Cpu::new(), model.path()).unwrap();
+    let encoder = encoder::open(Cpu::new(), model.path()).unwrap();
     let long = "blue cup ".repeat(200);
     let tokens = encoder.tokens(&long).unwrap();
     assert_eq!((tokens.len(), tokens[0], tokens[18]), (19, 5, 60), "{tokens:?}");
     assert_eq!(encoder.tokens("").unwrap(), [5, 60], "an empty text is its special tokens");
     for odd in ["\0", "\u{202e}abc\u{200d}", "🦀", &"\u{0301}".repeat(1 << 20)] {
-        let row = encoder.embed_texts(&[odd]).unwrap().remove(0);
+        let row = block_on(encoder.embed_texts(&[odd])).unwrap().remove(0);
         assert!(row.iter().all(|x| x.is_finite()), "{odd:.10?}");
     }
     model.write("tokenizer_config.json", r#"{"model_max_length": 5}"#);
-    let short = Encoder::open(Cpu::new(), model.path()).unwrap();
+    let short = encoder::open(Cpu::new(), model.path()).unwrap();
     assert_eq!(short.tokens(&long).unwrap(), [5, 2, 3, 2, 60]);
 
     let inputs = Inputs::of_catalogue(shop.path(), Modality::Text).unwrap();
@@ -304,9 +305,11 @@ fn an_embedding_that_is_not_finite_is_an_error() {
     let last = bytes.len() - 4;
     bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(path, bytes).unwrap();
-    let encoder = Encoder::open(Cpu::new(), model.path()).unwrap();
-    let results =
-        [encoder.embed_texts(&["a cup"]), encoder.embed_pixel_values(&[0.5; 3 * 24 * 24])];
+    let encoder = encoder::open(Cpu::new(), model.path()).unwrap();
+    let results = [
+        block_on(encoder.embed_texts(&["a cup"])),
+        block_on(encoder.embed_pixel_values(&[0.5; 3 * 24 * 24])),
+    ];
     let errors: Vec<String> =
         results.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
     assert!(errors.iter().any(|error| error.contains("finite")), "{errors:?}");
@@ -357,7 +360,7 @@ fn all_minilm_l6_v2_gives_the_sentences_of_its_library() {
         panic!("the CPU was asked for");
     };
     let sentences: Vec<&str> = expected.iter().map(|(sentence, _)| sentence.as_str()).collect();
-    let found = encoder.embed_texts(&sentences).unwrap();
+    let found = block_on(encoder.embed_texts(&sentences)).unwrap();
     let mut worst = 1.0f64;
     for ((sentence, truth), row) in expected.iter().zip(found) {
         assert_eq!(row.len(), truth.len(), "{sentence}");

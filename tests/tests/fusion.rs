@@ -2,7 +2,7 @@
 
 use tributary_core::backend::{Activation, Backend, HeadShape, Mask, MatrixData, Segments};
 use tributary_core::models::fusion::{Fusion, FusionConfig, ItemRows};
-use tributary_core::recommend::{EmbeddingTable, ItemEmbeddings};
+use tributary_core::recommend::{EmbeddingTable, ItemEmbeddings, Modality};
 use tributary_core::weights::{Checkpoint, NamedTensor, Weights};
 use tributary_tests::on_each_backend;
 use tributary_tests::tiny_sasrec::save;
@@ -221,7 +221,7 @@ fn an_item_whose_graph_is_hidden_is_one_that_has_none() {
         let (items, segments) = ([2, 1, 0], Segments::one(3).unwrap());
         let read = |x| pollster::block_on(b.read(&x)).unwrap();
         let tokens = |known| read(tables(known).tokens(&b, &fusion, &items, &segments).unwrap());
-        let hide = |item| item == 1;
+        let hide = |item, modality| item == 1 && modality == Modality::Graph;
         let hidden = tables(true).tokens_hiding(&b, &fusion, &items, &segments, hide).unwrap();
         assert_eq!(read(hidden), tokens(false), "{name}");
         assert_ne!(tokens(true), tokens(false), "{name}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tributary::bundle::Bundle;
+use tributary::bundle;
 use tributary::data::{Dataset, Split};
 use tributary::evaluate::{
     Candidates, EvaluateOptions, Evaluation, Markov, Popularity, evaluate, evaluate_baselines,
@@ -21,7 +21,7 @@ fn shared(path: &str) -> Option<PathBuf> {
 }
 
 fn model(path: &str) -> Option<SequenceRecommender<Cpu>> {
-    let bundle = Bundle::from_model(&shared(path)?).unwrap();
+    let bundle = bundle::from_model(&shared(path)?).unwrap();
     Some(bundle.sequence_recommender(&Cpu::new()).unwrap())
 }
 
@@ -120,7 +120,7 @@ fn the_gpu_ranks_beauty_as_the_cpu_does() {
         return;
     };
     let Some(gpu) = tributary_tests::gpu::open(GpuOptions::default()) else { return };
-    let bundle = Bundle::from_model(&folder).unwrap();
+    let bundle = bundle::from_model(&folder).unwrap();
     let data = Dataset::read(&file).unwrap();
     let options = EvaluateOptions { users: Some(200), ..EvaluateOptions::default() };
     let cpu = bundle.sequence_recommender(&Cpu::new()).unwrap();

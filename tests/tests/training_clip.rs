@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
+use pollster::block_on;
 use serde_json::json;
 use tributary::encode::read_picture;
-use tributary::encoder::Encoder;
+use tributary::encoder;
 use tributary::train::clip::{ClipReport, ClipTrainConfig, run};
 use tributary::train::{CHECKPOINT, FitOptions, Stopped, WEIGHTS};
 use tributary_core::Result;
@@ -99,16 +100,16 @@ fn a_trained_clip_finds_held_out_pictures_by_their_texts() {
     assert!(report.parameters > 20_000 && report.parameters < 60_000, "{}", report.parameters);
 
     // The folder is an encoder: a red square is nearest to its own sentence among the colours'.
-    let encoder = Encoder::open(Cpu::new(), &shop.out("out")).unwrap();
+    let encoder = encoder::open(Cpu::new(), &shop.out("out")).unwrap();
     let picture = read_picture(&shop.0.path().join("images/20.png")).unwrap();
     let unit = |mut rows: Vec<Vec<f32>>| {
         rows.iter_mut().for_each(|row| tributary::encoder::normalize(row));
         rows
     };
-    let image = unit(encoder.embed_pictures(&[picture]).unwrap()).remove(0);
+    let image = unit(block_on(encoder.embed_pictures(&[picture])).unwrap()).remove(0);
     let sentences: Vec<String> = COLOURS.iter().map(|(c, _)| format!("A {c} square")).collect();
     let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
-    let cosines: Vec<f32> = unit(encoder.embed_texts(&sentences).unwrap())
+    let cosines: Vec<f32> = unit(block_on(encoder.embed_texts(&sentences)).unwrap())
         .iter()
         .map(|text| text.iter().zip(&image).map(|(a, b)| a * b).sum())
         .collect();

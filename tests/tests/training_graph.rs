@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tributary::bundle::{Bundle, GRAPH_TABLE};
+use tributary::bundle::{self, GRAPH_TABLE};
 use tributary::data::Dataset;
 use tributary::evaluate::{Candidates, EvaluateOptions, evaluate};
 use tributary::files::open_checkpoint;
@@ -114,7 +114,7 @@ fn trains(name: &str, model: &str, kind: &str, least: [f64; 2]) {
     let out = walk.0.path().join("out");
     check_tables(&out, kind);
     // The folder ranks, on another backend than it was trained on.
-    let bundle = Bundle::from_model(&out).expect("a model's folder");
+    let bundle = bundle::from_model(&out).expect("a model's folder");
     let shop = bundle.graph_recommender(&Cpu::new()).expect("the CPU backend loads it");
     let request = Request {
         history: tributary_tests::tiny_sasrec::history(&["i3", "i4"]),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use tributary::bundle::Bundle;
+use tributary::bundle;
 use tributary::data::{Dataset, Split, prepare_shop};
 use tributary::evaluate::{Candidates, EvaluateOptions, evaluate};
 use tributary::files::{open_adapter, open_checkpoint, open_model};
@@ -127,7 +127,7 @@ fn a_trained_folder_serves_what_training_validated() {
     assert_eq!(report.stopped, Stopped::Paused);
     assert_eq!(report.steps, 6);
 
-    let bundle = Bundle::from_model(&shop.path("tmf")).unwrap();
+    let bundle = bundle::from_model(&shop.path("tmf")).unwrap();
     let tmf = bundle.tmf_recommender(&Cpu::new()).unwrap();
     let mut data = Dataset::read(prepared()).unwrap();
     data.hold_out("buy").unwrap();
@@ -260,7 +260,7 @@ fn a_quantised_folder_still_serves_and_writes_names() {
         .unwrap();
     assert!(quantized.status.success(), "{}", String::from_utf8_lossy(&quantized.stderr));
     let open = |name: &str| {
-        let bundle = Bundle::from_model(&shop.path(name)).unwrap();
+        let bundle = bundle::from_model(&shop.path(name)).unwrap();
         bundle.tmf_recommender(&Cpu::new()).unwrap()
     };
     let (exact, rounded) = (open("tmf"), open("q8"));
@@ -332,7 +332,7 @@ fn pointing_is_learned_and_served() {
     // ln(11) times the mean weight at first.
     assert!(first > 0.9 && last < 0.7 * first, "{first} ... {last}");
 
-    let bundle = Bundle::from_model(&shop.path("point")).unwrap();
+    let bundle = bundle::from_model(&shop.path("point")).unwrap();
     let tmf = bundle.tmf_recommender(&Cpu::new()).unwrap();
     assert!(tmf.config().prompt.pointer);
     let mut data = Dataset::read(prepared()).unwrap();
@@ -360,7 +360,7 @@ fn names_are_pointed_at_too() {
     shop.train(&config, "names", false, None).unwrap();
     let [first, last] = shop.losses("names");
     assert!(last < 0.8 * first, "{first} ... {last}");
-    let bundle = Bundle::from_model(&shop.path("names")).unwrap();
+    let bundle = bundle::from_model(&shop.path("names")).unwrap();
     let tmf = bundle.tmf_recommender(&Cpu::new()).unwrap();
     let mut data = Dataset::read(prepared()).unwrap();
     data.hold_out("buy").unwrap();

@@ -1,18 +1,69 @@
 //! `bundle.json`: the list of a bundle's files, each with size and sha256, so that what runs is what
 //! was measured. Files come from a folder, from the network or out of the program itself.
 
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod encoder;
+mod loaded;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod tmf;
+
 use std::collections::{BTreeMap, HashSet};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::weights::check_base_name;
 
+pub use loaded::Bundle;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use tmf::{behaviour_rows, one_hot};
+
 /// The manifest's file name inside its bundle.
 pub const BUNDLE_FILE: &str = "bundle.json";
 /// The form this version reads and writes.
 pub const BUNDLE_FORMAT_VERSION: u32 = 1;
+
+/// File name of the catalogue, one JSON line per item.
+pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
+/// File name of a graph encoder's tables.
+pub const GRAPH_TABLE: &str = "graph.safetensors";
+/// How requests become prompts, for `tmf`.
+pub const TMF_CONFIG: &str = "tmf.json";
+/// Configuration of the fusion; absent where prompts are text.
+pub const FUSION_CONFIG: &str = "fusion.json";
+/// Weights of the fusion.
+pub const FUSION_WEIGHTS: &str = "fusion.safetensors";
+/// Wording of the prompts.
+pub const TEMPLATE: &str = "template.toml";
+/// Embeddings of the pictures; absent where pictures are not used, like the next two.
+pub const IMAGE_TABLE: &str = "image.safetensors";
+/// Embeddings of the texts.
+pub const TEXT_TABLE: &str = "text.safetensors";
+/// Files of the encoder that made these tables, for items that come at run time; absent where none
+/// should: configuration, weights, tokenizer, how pictures become pixel values.
+pub const ENCODER_FILES: [&str; 4] =
+    ["encoder.json", "encoder.safetensors", "encoder_tokenizer.json", "encoder_preprocessor.json"];
+
+/// Component, file, whether it may be missing: what a bundle's folder holds.
+pub const COMPONENT_FILES: [(&str, &str, bool); 15] = [
+    ("config", "config.json", false),
+    ("model", "model.safetensors", false),
+    ("catalogue", CATALOGUE_FILE, true),
+    ("graph", GRAPH_TABLE, true),
+    ("tokenizer", "tokenizer.json", true),
+    ("tmf", TMF_CONFIG, true),
+    ("template", TEMPLATE, true),
+    ("fusion_config", FUSION_CONFIG, true),
+    ("fusion", FUSION_WEIGHTS, true),
+    ("image", IMAGE_TABLE, true),
+    ("text", TEXT_TABLE, true),
+    ("encoder_config", ENCODER_FILES[0], true),
+    ("encoder", ENCODER_FILES[1], true),
+    ("encoder_tokenizer", ENCODER_FILES[2], true),
+    ("encoder_preprocessor", ENCODER_FILES[3], true),
+];
 
 const MAX_MANIFEST_BYTES: usize = 1 << 20;
 const MAX_FILES: usize = 1024;
@@ -32,6 +83,19 @@ pub struct BundleManifest {
     pub provenance: String,
     /// What was measured with it, by metric, and over what.
     #[serde(default)]
+    pub quality: BTreeMap<String, serde_json::Value>,
+}
+
+/// What a new bundle says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct BundleText {
+    /// Which recommender reads it, such as `sasrec`.
+    pub recommender: String,
+    /// Under which terms it may be used.
+    pub licence: String,
+    /// Where it came from: data, command, version.
+    pub provenance: String,
+    /// What was measured with it, by metric, and over what.
     pub quality: BTreeMap<String, serde_json::Value>,
 }
 
@@ -76,10 +140,9 @@ impl BundleManifest {
             });
         }
         let manifest: Self = serde_json::from_value(value).map_err(invalid)?;
-        let files = || manifest.components.iter().flat_map(|component| &component.files);
-        limit(format!("{file}: files"), MAX_FILES, files().count())?;
+        limit(format!("{file}: files"), MAX_FILES, manifest.files().count())?;
         let mut names = HashSet::new();
-        for entry in files() {
+        for entry in manifest.files() {
             check_base_name(file, "files.name", &entry.name)?;
             let hash = entry.sha256.as_bytes();
             if hash.len() != 64 || !hash.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -102,10 +165,30 @@ impl BundleManifest {
         Ok(manifest)
     }
 
+    /// The manifest of these files: (component, name, bytes).
+    ///
+    /// # Errors
+    /// A name that is not a plain base name.
+    pub fn of_files(files: &[(&str, &str, Bytes)], text: BundleText) -> Result<Self> {
+        let mut components = Vec::new();
+        for (component, name, bytes) in files {
+            let files = vec![BundleFile::new(name, bytes)?];
+            components.push(Component { name: component.to_string(), files });
+        }
+        let BundleText { recommender, licence, provenance, quality } = text;
+        let format_version = BUNDLE_FORMAT_VERSION;
+        Ok(Self { format_version, recommender, components, licence, provenance, quality })
+    }
+
     /// The manifest as `bundle.json` holds it.
     pub fn to_json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
         Ok(text.map_err(|e| Error::Internal(format!("{BUNDLE_FILE}: {e}")))? + "\n")
+    }
+
+    /// All its files, component by component.
+    pub fn files(&self) -> impl Iterator<Item = &BundleFile> {
+        self.components.iter().flat_map(|component| &component.files)
     }
 
     /// The files of the component `name`.
@@ -134,13 +217,24 @@ impl BundleFile {
 
     /// `Err` unless `bytes` are the bytes the manifest was written for.
     pub fn verify(&self, bytes: &[u8]) -> Result<()> {
-        if bytes.len() as u64 != self.bytes {
-            let (expected, found) = (self.bytes, bytes.len());
-            return Err(Error::file(&self.name, "size", format!("{expected} bytes"), found));
+        self.compare(bytes.len() as u64, &sha256(bytes))
+    }
+
+    /// `Err` unless the file has this size and this sha256.
+    pub fn compare(&self, bytes: u64, sha256: &str) -> Result<()> {
+        let differs = |field: &str, expected: &dyn ToString, found: &dyn ToString| {
+            Err(Error::Integrity {
+                file: self.name.clone(),
+                field: field.into(),
+                expected: expected.to_string(),
+                found: found.to_string(),
+            })
+        };
+        if bytes != self.bytes {
+            return differs("bytes", &self.bytes, &bytes);
         }
-        let found = sha256(bytes);
-        if found != self.sha256 {
-            return Err(Error::file(&self.name, "sha256", &self.sha256, found));
+        if sha256 != self.sha256 {
+            return differs("sha256", &self.sha256, &sha256);
         }
         Ok(())
     }
@@ -154,5 +248,10 @@ fn limit(what: String, limit: usize, found: usize) -> Result<()> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -135,6 +135,14 @@ impl CatalogueItem {
         }
     }
 
+    /// The text that an encoder reads for it, title and description; `None` without either.
+    pub fn text(&self) -> Option<String> {
+        let parts = [Some(self.title.as_str()), self.description.as_deref()];
+        let parts: Vec<&str> =
+            parts.into_iter().flatten().map(str::trim).filter(|part| !part.is_empty()).collect();
+        (!parts.is_empty()).then(|| parts.join(". "))
+    }
+
     /// Refuses texts over their limits, a price that is no number, and a picture's name that could
     /// leave its folder. `file` and `field` say where the item stands.
     ///

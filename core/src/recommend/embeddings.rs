@@ -1,5 +1,7 @@
 //! What encoders say about a catalogue's items: one row per item, or none.
 
+use serde::{Deserialize, Serialize};
+
 use super::catalogue::ItemIndex;
 use super::graph::TABLE_ITEMS;
 use crate::backend::{Backend, Segments};
@@ -134,6 +136,23 @@ impl EmbeddingTable {
     }
 }
 
+/// What can be known of an item besides its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modality {
+    /// Its picture.
+    Image,
+    /// Its text.
+    Text,
+    /// Its place in the behaviour graph.
+    Graph,
+}
+
+impl Modality {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Image, Self::Text, Self::Graph];
+}
+
 /// The three modalities of a catalogue's items.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ItemEmbeddings {
@@ -157,10 +176,10 @@ impl ItemEmbeddings {
         items: &[ItemIndex],
         segments: &Segments,
     ) -> Result<B::Tensor> {
-        self.tokens_hiding(b, fusion, items, segments, |_| false)
+        self.tokens_hiding(b, fusion, items, segments, |_, _| false)
     }
 
-    /// [`ItemEmbeddings::tokens`] as if items that are `cold` had no place in the graph.
+    /// [`ItemEmbeddings::tokens`] as if nobody had embedded what `hides` says of an item.
     ///
     /// # Errors
     /// Those of [`ItemEmbeddings::tokens`].
@@ -170,18 +189,18 @@ impl ItemEmbeddings {
         fusion: &Fusion<B>,
         items: &[ItemIndex],
         segments: &Segments,
-        cold: impl Fn(ItemIndex) -> bool,
+        hides: impl Fn(ItemIndex, Modality) -> bool,
     ) -> Result<B::Tensor> {
-        let upload = |table: &EmbeddingTable| -> Result<(B::Tensor, Vec<bool>)> {
-            let (values, present) = table.gather(items)?;
+        let upload = |table: &EmbeddingTable, modality| -> Result<(B::Tensor, Vec<bool>)> {
+            let (values, mut present) = table.gather(items)?;
+            for (present, &item) in present.iter_mut().zip(items) {
+                *present &= !hides(item, modality);
+            }
             Ok((b.upload(&values, [items.len(), table.width()])?, present))
         };
-        let (image, image_present) = upload(&self.image)?;
-        let (text, text_present) = upload(&self.text)?;
-        let (graph, mut graph_present) = upload(&self.graph)?;
-        for (present, &item) in graph_present.iter_mut().zip(items) {
-            *present &= !cold(item);
-        }
+        let (image, image_present) = upload(&self.image, Modality::Image)?;
+        let (text, text_present) = upload(&self.text, Modality::Text)?;
+        let (graph, graph_present) = upload(&self.graph, Modality::Graph)?;
         let rows = ItemRows {
             image: &image,
             text: &text,

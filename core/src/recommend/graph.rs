@@ -122,6 +122,11 @@ impl<B: Backend> GraphRecommender<B> {
         &self.model
     }
 
+    /// Names of the behaviours.
+    pub fn behaviours(&self) -> &[String] {
+        self.model.behaviours().0
+    }
+
     /// The row of a behaviour; the model's own target for `None`.
     ///
     /// # Errors
@@ -213,10 +218,7 @@ impl<B: Backend> Recommender for GraphRecommender<B> {
 
     async fn recommend(&self, request: &Request) -> Result<Recommendations> {
         let started = (self.clock)();
-        if request.query.is_some() {
-            let expected = format!("none: {} reads no text", self.name());
-            return Err(Error::argument("recommend", "query", expected, "one"));
-        }
+        select::items_only(self.name(), request)?;
         let asked = self.behaviour(request.target_behaviour.as_deref())?;
         let (events, unknown_items) = self.events(request, asked)?;
         let seen: HashSet<_> = match request.exclude_seen {

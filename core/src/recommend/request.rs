@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{CatalogueItem, ItemId};
+use super::embeddings::Modality;
 use crate::backend::BackendInfo;
 
 /// What a user did with an item.
@@ -70,6 +71,10 @@ pub struct Request {
     pub exclude: Vec<ItemId>,
     /// Recommend only items that pass.
     pub filter: Filter,
+    /// Answer as if nobody knew these of any item; only for recommenders that fuse modalities, an error
+    /// elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hide: Vec<Modality>,
     /// What the user asks for in words; only for recommenders that read text, an error elsewhere.
     pub query: Option<String>,
 }
@@ -84,6 +89,7 @@ impl Default for Request {
             exclude_seen: true,
             exclude: Vec::new(),
             filter: Filter::default(),
+            hide: Vec::new(),
             query: None,
         }
     }

@@ -8,6 +8,19 @@ use super::first_occurrences;
 use super::request::{Interaction, Request};
 use crate::error::{Error, Result};
 
+/// `Err` for a request that `recommender`, which reads items alone, has no answer to.
+pub(super) fn items_only(recommender: &str, request: &Request) -> Result<()> {
+    if request.query.is_some() {
+        let expected = format!("none: {recommender} reads no text");
+        return Err(Error::argument("recommend", "query", expected, "one"));
+    }
+    if !request.hide.is_empty() {
+        let expected = format!("none: {recommender} fuses no modalities");
+        return Err(Error::argument("recommend", "hide", expected, request.hide.len()));
+    }
+    Ok(())
+}
+
 /// Known items of the request's history with their interactions, oldest first, and how many are
 /// unknown.
 pub(super) fn history<'r>(

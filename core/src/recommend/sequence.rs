@@ -102,9 +102,7 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
 
     async fn recommend(&self, request: &Request) -> Result<Recommendations> {
         let started = (self.clock)();
-        if request.query.is_some() {
-            return Err(Error::argument("recommend", "query", "none: sasrec reads no text", "one"));
-        }
+        select::items_only(self.name(), request)?;
         let (history, unknown_items) = select::history(&self.catalogue, request)?;
         let history: Vec<_> = history.into_iter().map(|(item, _)| item).collect();
         let seen: HashSet<_> = history.iter().copied().collect();

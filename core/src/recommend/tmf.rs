@@ -21,7 +21,7 @@ pub use config::TmfConfig;
 pub use point::name_tokens;
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
-use super::embeddings::ItemEmbeddings;
+use super::embeddings::{ItemEmbeddings, Modality};
 use super::ranking::{self, Ranked};
 use super::request::{RankedItem, Recommendations, Request, Timings, Usage};
 use super::sequence::{Clock, system_clock};
@@ -33,7 +33,7 @@ use crate::models::llama::Llama;
 use crate::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, Template};
 use crate::session::{PrefixCache, Session, SharedPrefixCache, Trie};
 use crate::tokenizer::Tokenizer;
-use soft::{SoftRows, SoftSource};
+use soft::{Hidden, SoftRows, SoftSource};
 
 /// Bytes of cached prompt beginnings, unless told otherwise.
 pub const PREFIX_CACHE_BYTES: u64 = 64 << 20;
@@ -93,6 +93,7 @@ struct Asked {
     history: Vec<(ItemIndex, u32)>,
     target_behaviour: u32,
     candidates: Vec<ItemIndex>,
+    hidden: Hidden,
     usage: Usage,
 }
 
@@ -238,6 +239,11 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         &self.config
     }
 
+    /// The modalities of its items' tokens: those somebody has embedded.
+    pub fn modalities(&self) -> Vec<Modality> {
+        self.soft.as_ref().map_or_else(Vec::new, SoftSource::modalities)
+    }
+
     /// Adds an item that training never saw, by what its picture and its text embed to; what is
     /// missing is `None`. It can be recommended at once.
     ///
@@ -268,7 +274,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     pub fn warm_up(&self) -> Result<()> {
         let items: Vec<ItemIndex> = (0..self.catalogue.len() as ItemIndex).collect();
         match (&self.soft, self.config.level) {
-            (Some(soft), Level::Item) => soft.keep(&self.backend, &items),
+            (Some(soft), Level::Item) => soft.keep(&self.backend, &items, Hidden::default()),
             _ => Ok(()),
         }
     }
@@ -276,6 +282,10 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     fn resolve(&self, request: &Request) -> Result<Asked> {
         if request.query.is_some() {
             return Err(Error::argument("recommend", "query", "none: tmf reads no query", "one"));
+        }
+        if self.soft.is_none() && !request.hide.is_empty() {
+            let expected = "none: this tmf reads names alone";
+            return Err(Error::argument("recommend", "hide", expected, request.hide.len()));
         }
         let config = &self.config;
         let (interactions, unknown_items) = select::history(&self.catalogue, request)?;
@@ -295,7 +305,8 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         };
         let candidates = select::candidates(&self.catalogue, request, &seen)?;
         let usage = Usage { unknown_items, candidates: candidates.len(), ..Usage::default() };
-        Ok(Asked { history, target_behaviour, candidates, usage })
+        let hidden = Hidden::new(&request.hide);
+        Ok(Asked { history, target_behaviour, candidates, hidden, usage })
     }
 
     /// The candidates that the model reads, `most` of them, in the order that breaks ties, and the
@@ -352,7 +363,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         };
         let prompt: Hybrid = self.prompts.build(&request)?;
         let rows = match &self.soft {
-            Some(soft) => Some(soft.rows(b, &prompt, &asked.items(&prompt))?),
+            Some(soft) => Some(soft.rows(b, &prompt, &asked.items(&prompt), asked.hidden)?),
             None => None,
         };
         timings.encode_ms += watch.lap();
@@ -404,7 +415,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         let points = self.config.prompt.pointer;
         let read = self.read(asked, &candidates, !points, watch, timings, usage)?;
         let scores = match points {
-            true => self.point_scores(&read, &candidates).await?,
+            true => self.point_scores(&read, &candidates, asked.hidden).await?,
             false => {
                 let trie = self.trie(&candidates)?;
                 read.session.score_names(&trie, self.config.likelihood).await?

@@ -92,6 +92,19 @@ pub struct RecommendArguments {
     /// Never these: `id,id,...`
     #[arg(long, default_value = "")]
     pub exclude: String,
+    /// The behaviour to predict, such as `buy`; the model's own without it.
+    #[arg(long)]
+    pub target_behaviour: Option<String>,
+    /// Answer as if nobody knew these: `image,text,graph`.
+    #[arg(long, default_value = "")]
+    pub hide: String,
+    /// What the first three items owe to the history and to each modality.
+    #[arg(long)]
+    pub explain: bool,
+    /// Answer these instead: a file with one request in JSON per line. An answer that fails is an error
+    /// in its place.
+    #[arg(long, conflicts_with_all = ["history", "candidates", "explain"])]
+    pub requests: Option<PathBuf>,
 }
 
 /// Which users' last or second last item is to be predicted.
@@ -233,6 +246,10 @@ pub struct QuantizeArguments {
     /// Folder to write.
     #[arg(long)]
     pub out: PathBuf,
+    /// Folder of the CLIP that embedded the catalogue: the bundle takes it along, so that items can come
+    /// at run time.
+    #[arg(long)]
+    pub encoder: Option<PathBuf>,
 }
 
 /// Arguments of `merge`.

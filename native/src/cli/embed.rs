@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pollster::block_on;
 use serde_json::json;
 use tributary_core::backend::Backend;
 use tributary_core::{Error, Result};
@@ -34,10 +35,10 @@ pub(super) fn embed(arguments: &EmbedArguments, device: Device) -> Result<Report
 fn one<B: Backend>(encoder: &Encoder<B>, arguments: &EmbedArguments) -> Result<Report> {
     let EmbedArguments { image, text, ids, pixel_values, .. } = arguments;
     let mut rows = match (image, text, ids, pixel_values) {
-        (Some(path), ..) => encoder.embed_pictures(&[read_picture(path)?])?,
-        (_, Some(text), ..) => encoder.embed_texts(&[text])?,
-        (_, _, Some(ids), _) => encoder.embed_ids(&[ids])?,
-        (_, _, _, Some(path)) => encoder.embed_pixel_values(&read_pixel_values(path)?)?,
+        (Some(path), ..) => block_on(encoder.embed_pictures(&[read_picture(path)?]))?,
+        (_, Some(text), ..) => block_on(encoder.embed_texts(&[text]))?,
+        (_, _, Some(ids), _) => block_on(encoder.embed_ids(&[ids]))?,
+        (_, _, _, Some(path)) => block_on(encoder.embed_pixel_values(&read_pixel_values(path)?))?,
         (None, None, None, None) => {
             let expected = "--image, --text, --ids, --pixel-values, --catalogue or --images";
             return Err(Error::argument("embed", "input", expected, "none"));

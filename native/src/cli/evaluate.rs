@@ -10,7 +10,7 @@ use tributary_core::{Error, Result};
 
 use super::arguments::{AnswersName, EvaluateArguments, SplitName};
 use super::{Report, progress_bar};
-use crate::bundle::Bundle;
+use crate::bundle;
 use crate::data::{Dataset, Split};
 use crate::device::Device;
 use crate::evaluate::{
@@ -34,7 +34,7 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
     };
     let recommender = match (&arguments.bundle, &arguments.model) {
         (Some(bundle), _) => Some(AnyRecommender::open(bundle, device)?),
-        (None, Some(model)) => Some(AnyRecommender::load(&Bundle::from_model(model)?, device)?),
+        (None, Some(model)) => Some(AnyRecommender::load(&bundle::from_model(model)?, device)?),
         (None, None) => None,
     };
     let mut data = Dataset::read(&arguments.data)?;

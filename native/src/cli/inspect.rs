@@ -10,14 +10,14 @@ use tributary_core::recommend::BUNDLE_FILE;
 
 use super::Report;
 use super::arguments::InspectArguments;
-use crate::bundle::Bundle;
+use crate::bundle;
 use crate::files;
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<Report> {
     let path = &arguments.path;
     let (mut json, mut text) = (json!({}), String::new());
     if path.join(BUNDLE_FILE).is_file() {
-        let bundle = Bundle::read(path)?;
+        let bundle = bundle::read(path)?;
         let manifest = bundle.manifest.to_json()?;
         text += &format!("bundle, every file verified:\n{manifest}\n");
         json["bundle"] = serde_json::from_str(&manifest).unwrap_or_default();

@@ -1,7 +1,11 @@
 //! `recommend`, and the table of an answer.
 
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::json;
 use tributary_core::recommend::{
-    Catalogue, Interaction, ItemId, Recommendations, Request, Timings, Usage,
+    Catalogue, Explanation, Interaction, ItemId, Modality, Recommendations, Request, Timings, Usage,
 };
 use tributary_core::{Error, Result};
 
@@ -10,20 +14,84 @@ use super::arguments::RecommendArguments;
 use crate::device::Device;
 use crate::recommender::AnyRecommender;
 
+/// Items whose reasons are shown, and items of the history for each.
+const EXPLAINED_ITEMS: usize = 3;
+
 pub(super) fn recommend(arguments: &RecommendArguments, device: Device) -> Result<Report> {
+    if let Some(file) = &arguments.requests {
+        let recommender = AnyRecommender::open(&arguments.bundle, device)?;
+        return answer_all(&recommender, file);
+    }
     let request = Request {
         history: list(&arguments.history).map(interaction).collect(),
         candidates: arguments.candidates.as_deref().map(|ids| list(ids).map(id).collect()),
         k: arguments.k,
         exclude_seen: !arguments.include_seen,
         exclude: list(&arguments.exclude).map(id).collect(),
+        target_behaviour: arguments.target_behaviour.clone(),
+        hide: list(&arguments.hide).map(modality).collect::<Result<_>>()?,
         ..Request::default()
     };
     let recommender = AnyRecommender::open(&arguments.bundle, device)?;
     let answer = recommender.recommend(&request)?;
-    let json = to_json(&answer)?;
-    let text = table(&answer, recommender.catalogue());
+    let mut json = to_json(&answer)?;
+    let mut text = table(&answer, recommender.catalogue());
+    if arguments.explain {
+        let first = answer.items.iter().take(EXPLAINED_ITEMS).map(|item| item.id.clone());
+        let explanations = recommender.explain(&request, &first.collect::<Vec<_>>())?;
+        text += &reasons(&explanations, recommender.catalogue());
+        json["explanations"] = to_json(&explanations)?;
+    }
     Ok(Report { json, text })
+}
+
+/// Answers to the requests of a file, in order.
+fn answer_all(recommender: &AnyRecommender, file: &Path) -> Result<Report> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|e| Error::io(&name, e))?;
+    let (mut answers, mut failed) = (Vec::new(), 0);
+    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+        let request = serde_json::from_str(text);
+        let request =
+            request.map_err(|e| Error::file(&name, format!("line {line}"), "a request", e));
+        let answer = request.and_then(|request: Request| recommender.recommend(&request));
+        answers.push(match answer {
+            Ok(answer) => to_json(&answer)?,
+            Err(error) => {
+                failed += 1;
+                json!({"error": {"code": error.kind().code(), "message": error.to_string()}})
+            }
+        });
+    }
+    let mut lines = String::new();
+    answers.iter().for_each(|answer| lines += &format!("{answer}\n"));
+    let text = format!("{lines}{} answers, {failed} of them errors\n", answers.len());
+    Ok(Report { json: answers.into(), text })
+}
+
+fn modality(name: &str) -> Result<Modality> {
+    serde_json::from_value(name.into())
+        .map_err(|_| Error::argument("recommend", "hide", "image, text or graph", name))
+}
+
+/// What each explained item owes most to.
+fn reasons(explanations: &[Explanation], catalogue: &Catalogue) -> String {
+    let mut text = String::from("\nWhat a score loses without it:\n");
+    let title = |id: &ItemId| {
+        let item = catalogue.index_of(id).and_then(|index| catalogue.get(index));
+        item.map_or(id.to_string(), |item| item.title.clone())
+    };
+    for explanation in explanations {
+        text += &format!("      {}\n", title(&explanation.id));
+        for change in explanation.by_item.iter().take(EXPLAINED_ITEMS) {
+            text += &format!("        {:>+7.3}  {}\n", change.change, title(&change.id));
+        }
+        for change in &explanation.by_modality {
+            let name = format!("{:?}", change.modality).to_lowercase();
+            text += &format!("        {:>+7.3}  {name}\n", change.change);
+        }
+    }
+    text
 }
 
 /// The parts of `a,b,c`; none of an empty text.
@@ -46,7 +114,7 @@ fn interaction(text: &str) -> Interaction {
 }
 
 /// The answer's JSON form.
-pub(super) fn to_json(answer: &Recommendations) -> Result<serde_json::Value> {
+pub(super) fn to_json(answer: &impl Serialize) -> Result<serde_json::Value> {
     serde_json::to_value(answer).map_err(|error| Error::Internal(error.to_string()))
 }
 

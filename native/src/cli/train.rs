@@ -8,7 +8,7 @@ use tributary_core::recommend::Recommender;
 
 use super::Report;
 use super::arguments::TrainArguments;
-use crate::bundle::{Bundle, BundleText, write_bundle};
+use crate::bundle::{self, BundleText, write_bundle};
 use crate::device::Device;
 use crate::recommender::AnyRecommender;
 use crate::train::clip::{ClipReport, ClipTrainConfig};
@@ -109,7 +109,7 @@ fn clip(config: &ClipTrainConfig, options: &FitOptions) -> Result<Report> {
 
 /// Makes the output folder a bundle, so that `recommend` and `evaluate` take it at once.
 fn bundle(arguments: &TrainArguments, config: &AnyConfig, report: &TrainReport) -> Result<()> {
-    let model = Bundle::from_model(&arguments.out)?;
+    let model = bundle::from_model(&arguments.out)?;
     let recommender = AnyRecommender::load(&model, Device::Cpu)?;
     let name = with_recommender!(&recommender, recommender => recommender.name().to_string());
     let mut quality = BTreeMap::new();

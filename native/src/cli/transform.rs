@@ -7,15 +7,16 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tributary_core::dtype::Format;
 use tributary_core::models::bert::SentencePooling;
-use tributary_core::recommend::{BUNDLE_FILE, BundleManifest};
+use tributary_core::recommend::{BUNDLE_FILE, BundleManifest, ENCODER_FILES, FUSION_WEIGHTS};
 use tributary_core::weights::{
-    BUNDLE_SHARD_BYTES, MAX_CONFIG_BYTES, format_of, merge as merge_weights, quantize_checkpoint,
+    BUNDLE_SHARD_BYTES, Checkpoint, MAX_CONFIG_BYTES, format_of, merge as merge_weights,
+    quantize_checkpoint,
 };
 use tributary_core::{Error, Result};
 
 use super::arguments::{MergeArguments, PrepareArguments, QuantizeArguments, Source};
 use super::{Report, progress_bar};
-use crate::bundle::{Bundle, BundleText, files_beside_the_model, write_bundle};
+use crate::bundle::{self, BundleText, files_beside_the_model, write_bundle};
 use crate::data::{prepare_movielens, prepare_recbole, prepare_shop};
 use crate::files::{self, FolderSink, ModelFolder};
 
@@ -91,7 +92,49 @@ pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
     let shards = Some(BUNDLE_SHARD_BYTES);
     quantize_checkpoint(&model.checkpoint, &rule, shards, &mut sink, &mut shown(&bar))?;
     bar.finish_and_clear();
-    finish(&model, &arguments.out, format.name())
+    let mut written = Vec::new();
+    let fusion = model.path().join(FUSION_WEIGHTS);
+    if fusion.is_file() {
+        let fusion = files::open_checkpoint(&fusion)?;
+        quantize_file(&fusion, &arguments.out, FUSION_WEIGHTS, format)?;
+        written.push(FUSION_WEIGHTS);
+    }
+    if let Some(encoder) = &arguments.encoder {
+        take_along(encoder, &arguments.out, format)?;
+        written.extend(ENCODER_FILES);
+    }
+    finish(&model, &arguments.out, format.name(), &written)
+}
+
+/// Writes the file `name` of `out`: the tensors of `checkpoint` in `format`.
+fn quantize_file(checkpoint: &Checkpoint, out: &Path, name: &str, format: Format) -> Result<()> {
+    // The sink names its file itself, so it gets a folder of its own for as long as it writes.
+    let inner = out.join(format!("{name}.part"));
+    let mut sink = FolderSink::create(&inner)?;
+    let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
+    quantize_checkpoint(checkpoint, &rule, None, &mut sink, &mut |_, _, _| ())?;
+    let io = |e| Error::io(inner.display(), e);
+    std::fs::rename(inner.join("model.safetensors"), out.join(name)).map_err(io)?;
+    std::fs::remove_dir_all(&inner).map_err(io)
+}
+
+/// Puts the encoder of `folder` among the files of a bundle in `out`.
+fn take_along(folder: &Path, out: &Path, format: Format) -> Result<()> {
+    let encoder = files::open_model(folder)?;
+    let [config, weights, tokenizer, preprocessor] = ENCODER_FILES;
+    quantize_file(&encoder.checkpoint, out, weights, format)?;
+    let copies = [
+        ("config.json", config),
+        ("tokenizer.json", tokenizer),
+        ("preprocessor_config.json", preprocessor),
+    ];
+    for (from, to) in copies {
+        let from = folder.join(from);
+        if from.is_file() {
+            std::fs::copy(&from, out.join(to)).map_err(|e| Error::io(from.display(), e))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn merge(arguments: &MergeArguments) -> Result<Report> {
@@ -102,7 +145,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<Report> {
     let shards = Some(BUNDLE_SHARD_BYTES);
     merge_weights(&model.checkpoint, &adapter, shards, &mut sink, &mut shown(&bar))?;
     bar.finish_and_clear();
-    finish(&model, &arguments.out, "merged")
+    finish(&model, &arguments.out, "merged", &[])
 }
 
 /// Opens the model unless it would be overwritten while it is read.
@@ -122,8 +165,8 @@ fn shown(bar: &ProgressBar) -> impl FnMut(u64, u64, &str) {
     }
 }
 
-/// Copies what goes with the weights, and compares the sizes.
-fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
+/// Copies what goes with the weights and is not among the `written`, and compares the sizes.
+fn finish(model: &ModelFolder, out: &Path, what: &str, written: &[&str]) -> Result<Report> {
     const FILES: [&str; 5] = [
         "generation_config.json",
         "tokenizer_config.json",
@@ -142,7 +185,8 @@ fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
         }
         Ok(())
     };
-    FILES.into_iter().chain(files_beside_the_model()).try_for_each(&mut copy)?;
+    let beside = files_beside_the_model().filter(|name| !written.contains(name));
+    FILES.into_iter().chain(beside).try_for_each(&mut copy)?;
     // The folders in which a sentence encoder keeps how it pools.
     if let Some(modules) = model.text("modules.json", MAX_CONFIG_BYTES)? {
         for folder in SentencePooling::folders("modules.json", &modules)? {
@@ -150,7 +194,7 @@ fn finish(model: &ModelFolder, out: &Path, what: &str) -> Result<Report> {
         }
     }
     if model.path().join(BUNDLE_FILE).is_file() {
-        let source = Bundle::read(model.path())?;
+        let source = bundle::read(model.path())?;
         let BundleManifest { recommender, licence, provenance, .. } = source.manifest.clone();
         // What was measured was measured with other weights.
         let (provenance, quality) = (format!("{provenance}; {what}"), BTreeMap::new());

@@ -31,12 +31,12 @@ use super::schedule::Schedule;
 use super::trainer::{FitOptions, TrainReport, fit};
 use crate::data::{Dataset, SplitRule};
 use crate::files::read_text;
-use crate::tmf::TEMPLATE;
 pub use curriculum::CurriculumConfig;
 use language::Language;
 pub use language::{AdapterOptions, LanguageOptions};
 use lessons::Lessons;
 use objective::{Modalities, TmfObjective};
+use tributary_core::recommend::TEMPLATE;
 
 /// `[model]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

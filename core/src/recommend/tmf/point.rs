@@ -7,7 +7,7 @@
 //! embeddings. Candidates stand in no prompt: one prefill ranks any number of them, and one event more
 //! costs its own tokens.
 
-use super::{Asked, Read, Stopwatch, TmfRecommender};
+use super::{Asked, Hidden, Read, Stopwatch, TmfRecommender};
 use crate::backend::{Backend, Mix};
 use crate::error::Result;
 use crate::models::llama::{Llama, TokenId};
@@ -54,9 +54,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     }
 
     /// What is pointed at: (candidates, hidden_size).
-    fn pointed(&self, candidates: &[ItemIndex]) -> Result<B::Tensor> {
+    fn pointed(&self, candidates: &[ItemIndex], hidden: Hidden) -> Result<B::Tensor> {
         match (&self.soft, self.config.level) {
-            (Some(soft), Level::Item) => soft.candidates(&self.backend, candidates),
+            (Some(soft), Level::Item) => soft.candidates(&self.backend, candidates, hidden),
             _ => {
                 let names = candidates.iter().map(|&item| self.prompts.names().tokens(item));
                 name_tokens(&self.backend, &self.model, &names.collect::<Result<Vec<_>>>()?)
@@ -65,12 +65,17 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     }
 
     /// The logit of every candidate behind the prompt.
-    async fn pointers(&self, read: &Read<B>, candidates: &[ItemIndex]) -> Result<Vec<f32>> {
+    async fn pointers(
+        &self,
+        read: &Read<B>,
+        candidates: &[ItemIndex],
+        hidden: Hidden,
+    ) -> Result<Vec<f32>> {
         let b = &self.backend;
         let last = read.prompt.token_ids.len().saturating_sub(1);
         let rows = read.prompt.event_rows.iter().chain([&last]).map(|&row| row as u32);
         let states = read.session.states(&rows.collect::<Vec<_>>())?;
-        let products = b.read(&b.similarity(&states, &self.pointed(candidates)?)?).await?;
+        let products = b.read(&b.similarity(&states, &self.pointed(candidates, hidden)?)?).await?;
         let logit = |candidate: usize| {
             let rows = products.chunks_exact(candidates.len());
             let of = || rows.clone().filter_map(|row| row.get(candidate).copied());
@@ -85,8 +90,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         &self,
         read: &Read<B>,
         candidates: &[ItemIndex],
+        hidden: Hidden,
     ) -> Result<Vec<f32>> {
-        let mut scores = self.pointers(read, candidates).await?;
+        let mut scores = self.pointers(read, candidates, hidden).await?;
         let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = scores.iter().map(|score| (score - most).exp()).sum();
         scores.iter_mut().for_each(|score| *score -= most + sum.ln());
@@ -105,7 +111,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         let (candidates, _) = self.retrieve(asked, self.most_ranked()).await?;
         timings.retrieve_ms += watch.lap();
         let read = self.read(asked, &candidates, false, watch, timings, usage)?;
-        let logits = self.pointers(&read, &candidates).await?;
+        let logits = self.pointers(&read, &candidates, asked.hidden).await?;
         self.give_back(read.session);
         let logits = self.backend.upload(&logits, [1, candidates.len()])?;
         let place = sampler.next(&self.backend, &logits).await? as usize;
@@ -127,7 +133,8 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             return Ok(());
         };
         read.prompt.point(item, place);
-        let rows = soft.rows(&self.backend, &read.prompt, &asked.items(&read.prompt))?;
+        let rows =
+            soft.rows(&self.backend, &read.prompt, &asked.items(&read.prompt), asked.hidden)?;
         read.session.prefill_soft(&read.prompt.token_ids, &rows.tokens())?;
         Ok(())
     }

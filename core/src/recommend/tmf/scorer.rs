@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Asked, Stopwatch, TmfRecommender};
+use super::{Asked, Hidden, Stopwatch, TmfRecommender};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::sasrec::SeenItems;
@@ -28,7 +28,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             None => (0..self.catalogue.len() as ItemIndex).collect(),
         };
         let usage = Usage { candidates: candidates.len(), ..Usage::default() };
-        Ok(Asked { history, target_behaviour, candidates, usage })
+        Ok(Asked { history, target_behaviour, candidates, hidden: Hidden::default(), usage })
     }
 }
 

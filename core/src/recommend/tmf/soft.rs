@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::models::fusion::Fusion;
 use crate::prompt::{Hybrid, SoftKind};
 use crate::recommend::catalogue::ItemIndex;
-use crate::recommend::embeddings::{EmbeddingTable, ItemEmbeddings};
+use crate::recommend::embeddings::{EmbeddingTable, ItemEmbeddings, Modality};
 use crate::session::SoftTokens;
 
 /// Candidates that are fused in one pass.
@@ -25,10 +25,27 @@ pub(super) struct SoftSource<B: Backend> {
     kept: Mutex<Kept<B>>,
 }
 
+/// The modalities that a request hides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Hidden {
+    modalities: [bool; Modality::ALL.len()],
+}
+
+impl Hidden {
+    pub(super) fn new(hidden: &[Modality]) -> Self {
+        Self { modalities: Modality::ALL.map(|modality| hidden.contains(&modality)) }
+    }
+
+    fn has(self, modality: Modality) -> bool {
+        let mut both = Modality::ALL.into_iter().zip(self.modalities);
+        both.any(|(known, hidden)| hidden && known == modality)
+    }
+}
+
 /// Candidates' tokens, which no history changes.
 #[derive(Debug)]
 struct Kept<B: Backend> {
-    rows: HashMap<ItemIndex, u32>,
+    rows: HashMap<(ItemIndex, Hidden), u32>,
     table: B::Tensor, // (capacity, hidden_size)
 }
 
@@ -73,6 +90,13 @@ impl<B: Backend> SoftSource<B> {
         [image, text, graph].map(EmbeddingTable::len)
     }
 
+    /// The modalities that have rows.
+    pub(super) fn modalities(&self) -> Vec<Modality> {
+        let ItemEmbeddings { image, text, graph } = &self.embeddings;
+        let tables = Modality::ALL.into_iter().zip([image, text, graph]);
+        tables.filter(|(_, table)| table.width() > 0).map(|(modality, _)| modality).collect()
+    }
+
     /// `Err` when [`SoftSource::push`] would refuse these.
     pub(super) fn check(&self, image: Option<&[f32]>, text: Option<&[f32]>) -> Result<()> {
         self.embeddings.image.check(image)?;
@@ -88,21 +112,34 @@ impl<B: Backend> SoftSource<B> {
     }
 
     /// Rows of the items of one pass: (items, hidden_size).
-    fn fuse(&self, b: &B, items: &[ItemIndex], segments: &Segments) -> Result<B::Tensor> {
-        self.embeddings.tokens(b, &self.fusion, items, segments)
+    fn fuse(
+        &self,
+        b: &B,
+        items: &[ItemIndex],
+        segments: &Segments,
+        hidden: Hidden,
+    ) -> Result<B::Tensor> {
+        let hides = |_, modality| hidden.has(modality);
+        self.embeddings.tokens_hiding(b, &self.fusion, items, segments, hides)
     }
 
     /// Makes sure that the candidates' tokens are there.
-    pub(super) fn keep(&self, b: &B, items: &[ItemIndex]) -> Result<()> {
+    pub(super) fn keep(&self, b: &B, items: &[ItemIndex], hidden: Hidden) -> Result<()> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.keep(b, self, items)
+        kept.keep(b, self, items, hidden)
     }
 
     /// The tokens of candidates: (items, hidden_size).
-    pub(super) fn candidates(&self, b: &B, items: &[ItemIndex]) -> Result<B::Tensor> {
+    pub(super) fn candidates(
+        &self,
+        b: &B,
+        items: &[ItemIndex],
+        hidden: Hidden,
+    ) -> Result<B::Tensor> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.keep(b, self, items)?;
-        let rows: Vec<u32> = items.iter().filter_map(|item| kept.rows.get(item).copied()).collect();
+        kept.keep(b, self, items, hidden)?;
+        let row = |&item: &ItemIndex| kept.rows.get(&(item, hidden)).copied();
+        let rows: Vec<u32> = items.iter().filter_map(row).collect();
         b.gather_rows(&kept.table, &rows)
     }
 
@@ -112,8 +149,9 @@ impl<B: Backend> SoftSource<B> {
         b: &B,
         prompt: &Hybrid,
         history: &[ItemIndex],
+        hidden: Hidden,
     ) -> Result<SoftRows<B>> {
-        let identities = Identities::new(history, self.fusion.config().causal);
+        let identities = Identities::new(history, self.fusion.config().causal, hidden);
         let mut soft = SoftRows {
             positions: Vec::with_capacity(prompt.soft.len()),
             identities: Vec::with_capacity(prompt.soft.len()),
@@ -139,14 +177,14 @@ impl<B: Backend> SoftSource<B> {
                 SoftKind::Candidate { item, .. } => {
                     candidates.0.push(row);
                     candidates.1.push(item);
-                    identity(&("candidate", item))
+                    identity(&("candidate", item, hidden))
                 }
             });
         }
         let tokens = b.gather_rows(&self.behaviours, &behaviours.from)?;
         b.scatter_rows(&mut soft.rows, &behaviours.to, &tokens)?;
         if !items.to.is_empty() {
-            let fused = self.fuse(b, history, &Segments::one(history.len())?)?;
+            let fused = self.fuse(b, history, &Segments::one(history.len())?, hidden)?;
             let mut tokens = b.gather_rows(&fused, &items.from)?;
             if events {
                 tokens = b.add(&tokens, &b.gather_rows(&self.behaviours, &done)?)?;
@@ -154,7 +192,7 @@ impl<B: Backend> SoftSource<B> {
             b.scatter_rows(&mut soft.rows, &items.to, &tokens)?;
         }
         if !candidates.0.is_empty() {
-            let tokens = self.candidates(b, &candidates.1)?;
+            let tokens = self.candidates(b, &candidates.1, hidden)?;
             b.scatter_rows(&mut soft.rows, &candidates.0, &tokens)?;
         }
         Ok(soft)
@@ -163,13 +201,19 @@ impl<B: Backend> SoftSource<B> {
 
 impl<B: Backend> Kept<B> {
     /// Fuses what of `items` is not there yet, each alone.
-    fn keep(&mut self, b: &B, source: &SoftSource<B>, items: &[ItemIndex]) -> Result<()> {
-        let mut missing: Vec<ItemIndex> =
-            items.iter().copied().filter(|item| !self.rows.contains_key(item)).collect();
+    fn keep(
+        &mut self,
+        b: &B,
+        source: &SoftSource<B>,
+        items: &[ItemIndex],
+        hidden: Hidden,
+    ) -> Result<()> {
+        let missing = |item: &ItemIndex| !self.rows.contains_key(&(*item, hidden));
+        let mut missing: Vec<ItemIndex> = items.iter().copied().filter(missing).collect();
         missing.sort_unstable();
         missing.dedup();
         for items in missing.chunks(PASS_ITEMS) {
-            let fused = source.fuse(b, items, &Segments::new(&vec![1; items.len()])?)?;
+            let fused = source.fuse(b, items, &Segments::new(&vec![1; items.len()])?, hidden)?;
             let first = self.rows.len();
             let needed = first + items.len();
             if needed > b.shape(&self.table)[0] {
@@ -180,7 +224,7 @@ impl<B: Backend> Kept<B> {
             }
             let rows: Vec<u32> = (first as u32..needed as u32).collect();
             b.scatter_rows(&mut self.table, &rows, &fused)?;
-            self.rows.extend(items.iter().copied().zip(rows));
+            self.rows.extend(items.iter().map(|&item| (item, hidden)).zip(rows));
         }
         Ok(())
     }
@@ -204,9 +248,9 @@ impl Pairs {
 struct Identities(Vec<u64>);
 
 impl Identities {
-    fn new(history: &[ItemIndex], causal: bool) -> Self {
+    fn new(history: &[ItemIndex], causal: bool, hidden: Hidden) -> Self {
         let mut hasher = DefaultHasher::new();
-        "history".hash(&mut hasher);
+        ("history", hidden).hash(&mut hasher);
         if !causal {
             history.hash(&mut hasher);
         }

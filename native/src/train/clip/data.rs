@@ -11,7 +11,7 @@ use tributary_core::{Error, Result};
 use super::Batch;
 use super::config::{ClipTrainConfig, SPECIAL_TOKENS};
 use crate::data::CATALOGUE_FILE;
-use crate::encode::{IMAGES_FOLDER, item_text, read_picture};
+use crate::encode::{IMAGES_FOLDER, read_picture};
 use crate::encoder::hex;
 
 /// The kind of text that every item has.
@@ -56,7 +56,7 @@ impl Pairs {
         let mut sides = [Vec::new(), Vec::new()];
         for item in catalogue.items() {
             let caption = caption.map(|name| item.attributes.get(name).cloned());
-            let texts: Option<Vec<String>> = caption.into_iter().chain([item_text(item)]).collect();
+            let texts: Option<Vec<String>> = caption.into_iter().chain([item.text()]).collect();
             let (Some(texts), Some(image)) = (texts, &item.image) else { continue };
             let path = folder.join(IMAGES_FOLDER).join(image);
             match read_picture(&path).and_then(|picture| rule.pixel_values(&picture)) {

@@ -13,8 +13,9 @@ use tributary_core::prompt::{
 };
 use tributary_core::random::Random;
 use tributary_core::recommend::{
-    Catalogue, EmbeddingTable, Interaction, ItemEmbeddings, ItemIndex, Recommender, Request,
-    TmfConfig, TmfParts, TmfRecommender, name_tokens,
+    Catalogue, EmbeddingTable, FUSION_WEIGHTS, Interaction, ItemEmbeddings, ItemIndex, Modality,
+    Recommender, Request, TmfConfig, TmfParts, TmfRecommender, behaviour_rows, name_tokens,
+    one_hot,
 };
 use tributary_core::weights::{Initial, Weights};
 use tributary_core::{Error, Result};
@@ -26,7 +27,6 @@ use super::texts::Texts;
 use super::{TablesConfig, TmfTrainConfig, soft_start};
 use crate::data::Dataset;
 use crate::files;
-use crate::tmf::{FUSION_WEIGHTS, behaviour_rows, one_hot};
 use crate::train::burn_backend::Burn;
 use crate::train::graph::table::catalogue_sha256;
 use crate::train::trainer::{Losses, Objective};
@@ -306,7 +306,10 @@ impl<'a> TmfObjective<'a> {
         let tables = self.modalities.items.as_ref().ok_or_else(missing)?;
         // Which items are cold is drawn anew at every step.
         let key = Random::stream(self.seed ^ 0xc01d, b.step()).next_u64();
-        let cold = |item| Random::stream(key, u64::from(item)).unit() < self.config.data.cold;
+        let cold = |item, modality| {
+            modality == Modality::Graph
+                && Random::stream(key, u64::from(item)).unit() < self.config.data.cold
+        };
         tables.tokens_hiding(b, fusion, items, &Segments::new(lengths)?, cold)
     }
 

@@ -12,10 +12,12 @@ use super::objective::{FUSION, TmfObjective};
 use crate::bundle::GRAPH_TABLE;
 use crate::data::CATALOGUE_FILE;
 use crate::files::{self, FolderSink};
-use crate::tmf::{FUSION_CONFIG, FUSION_WEIGHTS, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG};
 use crate::train::WEIGHTS;
 use crate::train::checkpoint::{write, write_atomically};
 use crate::train::trainer::TrainReport;
+use tributary_core::recommend::{
+    FUSION_CONFIG, FUSION_WEIGHTS, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG,
+};
 
 /// Folder of the adapter under PEFT's names.
 const ADAPTER: &str = "adapter";

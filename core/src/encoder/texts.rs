@@ -1,11 +1,10 @@
 //! Texts to the tokens an encoder takes: the folder's tokenizer, and where it cuts.
 
-use tributary_core::Result;
-use tributary_core::models::llama::TokenId;
-use tributary_core::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer};
-use tributary_core::weights::{ConfigReader, MAX_CONFIG_BYTES};
-
-use crate::files::ModelFolder;
+use super::EncoderFiles;
+use crate::error::Result;
+use crate::models::llama::TokenId;
+use crate::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer};
+use crate::weights::{ConfigReader, MAX_CONFIG_BYTES};
 
 /// A tokenizer and its limit.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ impl Texts {
     /// `model_max_length` of `tokenizer_config.json` and `max_seq_length` of
     /// `sentence_bert_config.json`.
     pub(super) fn open(
-        files: &ModelFolder,
+        files: &dyn EncoderFiles,
         max_positions: usize,
         vocab_size: usize,
         is_clip: bool,

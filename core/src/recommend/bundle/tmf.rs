@@ -1,35 +1,20 @@
 //! TMF from a bundle: the language model as Hugging Face keeps it, and beside it the fusion, the
 //! embeddings of the catalogue and how requests become prompts.
 
-use tributary_core::backend::{Backend, MatrixData};
-use tributary_core::models::fusion::{Fusion, FusionConfig};
-use tributary_core::models::llama::{Llama, LlamaConfig};
-use tributary_core::prompt::Template;
-use tributary_core::recommend::{
-    BUNDLE_FILE, EmbeddingTable, ItemEmbeddings, TABLE_BEHAVIOURS, TmfConfig, TmfParts,
-    TmfRecommender,
+use super::{BUNDLE_FILE, Bundle};
+use crate::backend::{Backend, MatrixData};
+use crate::error::{Error, Result};
+use crate::models::fusion::{Fusion, FusionConfig};
+use crate::models::llama::{Llama, LlamaConfig};
+use crate::prompt::Template;
+use crate::recommend::{
+    EmbeddingTable, ItemEmbeddings, TABLE_BEHAVIOURS, TmfConfig, TmfParts, TmfRecommender,
 };
-use tributary_core::tokenizer::Tokenizer;
-use tributary_core::weights::{Checkpoint, Weights};
-use tributary_core::{Error, Result};
-
-use crate::bundle::Bundle;
-
-/// Names of the files beside the language model's.
-pub const TMF_CONFIG: &str = "tmf.json";
-/// Configuration of the fusion; absent where prompts are text.
-pub const FUSION_CONFIG: &str = "fusion.json";
-/// Weights of the fusion.
-pub const FUSION_WEIGHTS: &str = "fusion.safetensors";
-/// Wording of the prompts.
-pub const TEMPLATE: &str = "template.toml";
-/// Embeddings of the pictures; absent where pictures are not used, like the next two.
-pub const IMAGE_TABLE: &str = "image.safetensors";
-/// Embeddings of the texts.
-pub const TEXT_TABLE: &str = "text.safetensors";
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Checkpoint, Weights};
 
 /// The name bundles select it by.
-pub const TMF: &str = "tmf";
+const TMF: &str = "tmf";
 
 impl Bundle {
     /// The bundle's TMF on `backend`.
@@ -40,23 +25,13 @@ impl Bundle {
         if self.manifest.recommender != TMF {
             return Err(self.unsupported(TMF));
         }
-        let text = |component: &str| -> Result<(String, String)> {
-            let (name, bytes) = self.single(component)?;
-            let text = std::str::from_utf8(&bytes);
-            let text = text.map_err(|e| Error::file(name, "content", "UTF-8 text", e))?;
-            Ok((name.to_owned(), text.to_owned()))
-        };
-        let weights = |component: &str| -> Result<Checkpoint> {
-            let (name, bytes) = self.single(component)?;
-            Checkpoint::from_bytes(name, bytes)
-        };
-        let (name, json) = text("tmf")?;
-        let config = TmfConfig::parse(&name, &json)?;
-        let (name, toml) = text("template")?;
-        let template = Template::parse(&name, &toml)?;
-        let (name, json) = text("config")?;
-        let llama = LlamaConfig::parse(&name, &json)?;
-        let model = Llama::load(&Weights::new(backend, &weights("model")?), llama)?;
+        let (name, json) = self.text("tmf")?;
+        let config = TmfConfig::parse(name, &json)?;
+        let (name, toml) = self.text("template")?;
+        let template = Template::parse(name, &toml)?;
+        let (name, json) = self.text("config")?;
+        let llama = LlamaConfig::parse(name, &json)?;
+        let model = Llama::load(&Weights::new(backend, &self.checkpoint("model")?), llama)?;
         let (name, bytes) = self.single("tokenizer")?;
         let tokenizer = Tokenizer::from_bytes(name, &bytes)?;
         let catalogue = self.catalogue()?.ok_or_else(|| {
@@ -65,10 +40,10 @@ impl Bundle {
         let fusion = match self.has("fusion_config") {
             false => None,
             true => {
-                let (name, json) = text("fusion_config")?;
-                let fusion = FusionConfig::parse(&name, &json)?;
+                let (name, json) = self.text("fusion_config")?;
+                let fusion = FusionConfig::parse(name, &json)?;
                 let table = |component: &str| match self.has(component) {
-                    true => EmbeddingTable::load(&weights(component)?),
+                    true => EmbeddingTable::load(&self.checkpoint(component)?),
                     false => Ok(EmbeddingTable::absent(catalogue.len())),
                 };
                 let items = ItemEmbeddings {
@@ -78,13 +53,13 @@ impl Bundle {
                 };
                 let rows = config.behaviours.len();
                 let behaviours = match self.has("graph") {
-                    true => behaviour_rows(&weights("graph")?, &config.behaviours)?,
+                    true => behaviour_rows(&self.checkpoint("graph")?, &config.behaviours)?,
                     false => one_hot(rows),
                 };
                 let shape = [rows, behaviours.len() / rows.max(1)];
                 let behaviours = MatrixData::from_f32("behaviour_embedding", &behaviours, shape);
                 let behaviours = Some(backend.matrix(behaviours)?);
-                let weights = weights("fusion")?;
+                let weights = self.checkpoint("fusion")?;
                 Some((Fusion::load(&Weights::new(backend, &weights), fusion, behaviours)?, items))
             }
         };
@@ -97,7 +72,7 @@ impl Bundle {
 ///
 /// # Errors
 /// A behaviour that the table does not have.
-pub(crate) fn behaviour_rows(graph: &Checkpoint, names: &[String]) -> Result<Vec<f32>> {
+pub fn behaviour_rows(graph: &Checkpoint, names: &[String]) -> Result<Vec<f32>> {
     let values = graph.values(TABLE_BEHAVIOURS)?;
     let known = graph.metadata().get("behaviours").cloned().unwrap_or_default();
     let known: Vec<&str> = known.split(',').collect();
@@ -116,7 +91,7 @@ pub(crate) fn behaviour_rows(graph: &Checkpoint, names: &[String]) -> Result<Vec
 }
 
 /// Embeddings of behaviours that no graph encoder has compared: each different from the others.
-pub(crate) fn one_hot(behaviours: usize) -> Vec<f32> {
+pub fn one_hot(behaviours: usize) -> Vec<f32> {
     let row = |i: usize| (0..behaviours).map(move |j| f32::from(u8::from(i == j)));
     (0..behaviours).flat_map(row).collect()
 }

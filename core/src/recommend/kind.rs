@@ -1,0 +1,134 @@
+//! A recommender of any kind: what a bundle becomes.
+
+use super::{
+    Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex, Modality, Prior,
+    Question, Recommendations, Recommender, Request, Scorer, Scores, SequenceRecommender,
+    TmfRecommender, Written,
+};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::models::sasrec::{RepeatedItems, SeenItems};
+
+/// A recommender of any kind on one backend.
+pub enum Kind<B: Backend> {
+    /// SASRec.
+    Sequence(Box<SequenceRecommender<B>>),
+    /// A graph encoder.
+    Graph(Box<GraphRecommender<B>>),
+    /// Triple Modality Fusion.
+    Tmf(Box<TmfRecommender<B>>),
+}
+
+/// Evaluates `$body` with `$r` bound to the recommender inside a [`Kind`].
+macro_rules! with_kind {
+    ($kind:expr, $r:ident => $body:expr) => {
+        match $kind {
+            Kind::Sequence($r) => $body,
+            Kind::Graph($r) => $body,
+            Kind::Tmf($r) => $body,
+        }
+    };
+}
+
+impl<B: Backend> Kind<B> {
+    /// The recommender of a verified bundle.
+    ///
+    /// # Errors
+    /// A component that does not fit the others.
+    pub fn load(bundle: &Bundle, backend: &B) -> Result<Self> {
+        if bundle.is_graph() {
+            return bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)));
+        }
+        if bundle.manifest.recommender == "tmf" {
+            return bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)));
+        }
+        bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
+    }
+
+    /// The same, with timings from this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        match self {
+            Self::Sequence(r) => Self::Sequence(Box::new(r.with_clock(clock))),
+            Self::Graph(r) => Self::Graph(Box::new(r.with_clock(clock))),
+            Self::Tmf(r) => Self::Tmf(Box::new(r.with_clock(clock))),
+        }
+    }
+
+    /// The modalities it fuses.
+    pub fn modalities(&self) -> Vec<Modality> {
+        match self {
+            Self::Tmf(tmf) => tmf.modalities(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The behaviours it tells apart; none where one interaction is like another.
+    pub fn behaviours(&self) -> &[String] {
+        match self {
+            Self::Sequence(_) => &[],
+            Self::Graph(graph) => graph.behaviours(),
+            Self::Tmf(tmf) => &tmf.config().behaviours,
+        }
+    }
+
+    /// Tokens of a prompt at most; items of a history for recommenders that read items alone. `None`
+    /// without a limit.
+    pub fn max_input_tokens(&self) -> Option<usize> {
+        match self {
+            Self::Sequence(sequence) => Some(sequence.model().config().max_seq_len),
+            Self::Graph(graph) => match graph.model() {
+                GraphModel::Mbht(model) => Some(model.config().max_seq_len),
+                GraphModel::LightGcn { .. } => None,
+            },
+            Self::Tmf(tmf) => Some(tmf.config().prompt.max_prompt_tokens),
+        }
+    }
+
+    /// The recommender under evaluation by the names it writes.
+    ///
+    /// # Errors
+    /// A recommender that writes none.
+    pub fn written(&self, decoding: Decoding) -> Result<Written<'_, B, Prior>> {
+        match self {
+            Self::Tmf(tmf) => Ok(tmf.written(decoding)),
+            _ => Err(Error::argument("evaluate", "answers", "tmf", self.name())),
+        }
+    }
+}
+
+impl<B: Backend> Recommender for Kind<B> {
+    fn name(&self) -> &str {
+        with_kind!(self, recommender => recommender.name())
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        with_kind!(self, recommender => recommender.catalogue())
+    }
+
+    async fn recommend(&self, request: &Request) -> Result<Recommendations> {
+        with_kind!(self, recommender => recommender.recommend(request).await)
+    }
+}
+
+impl<B: Backend> Scorer for Kind<B> {
+    fn num_items(&self) -> usize {
+        with_kind!(self, scorer => scorer.num_items())
+    }
+
+    fn seen_items(&self) -> SeenItems {
+        with_kind!(self, scorer => scorer.seen_items())
+    }
+
+    fn repeated_items(&self) -> RepeatedItems {
+        with_kind!(self, scorer => scorer.repeated_items())
+    }
+
+    async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
+        with_kind!(self, scorer => scorer.score_batch(histories).await)
+    }
+
+    async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
+        with_kind!(self, scorer => scorer.answer_batch(questions).await)
+    }
+}
