@@ -214,8 +214,10 @@ impl About {
 
 impl<B: Backend> Loaded<B> {
     fn new(bundle: &Bundle, backend: B) -> Result<Self> {
+        let recommender = Kind::load(bundle, &backend)?.with_clock(now);
+        recommender.warm_up()?;
         Ok(Self {
-            recommender: Kind::load(bundle, &backend)?.with_clock(now),
+            recommender,
             encoder: bundle.encoder(&backend)?,
             about: About::new(bundle)?,
             backend,

@@ -139,7 +139,10 @@ impl Backend for Cpu {
     type Vector = Vector;
 
     fn info(&self) -> BackendInfo {
-        let adapter = format!("{}, {} threads", self.level, threads::count());
+        let adapter = match threads::count() {
+            1 => format!("{}, 1 thread", self.level),
+            threads => format!("{}, {threads} threads", self.level),
+        };
         BackendInfo { device: "cpu", adapter }
     }
 

@@ -60,60 +60,58 @@ pub async fn explain<R: Recommender>(
     modalities: &[Modality],
 ) -> Result<Vec<Explanation>> {
     let full = Request { k: usize::MAX, ..request.clone() };
-    let answer = recommender.recommend(&full).await?;
-    let mut explanations = Vec::with_capacity(items.len());
-    for id in items {
-        let score = score(&answer, id).ok_or_else(|| {
-            Error::argument("explain", "items", "items that the request ranks", id)
-        })?;
-        let (id, by_item, by_modality) = (id.clone(), Vec::new(), Vec::new());
-        explanations.push(Explanation { id, score, by_item, by_modality });
-    }
-    let sum: f32 = answer.items.iter().map(|item| item.score).sum();
-    let mean = sum / answer.items.len().max(1) as f32;
-    for left_out in last_items(&full) {
+    let mut without_items = Vec::new();
+    for id in last_items(&full) {
         let mut without = full.clone();
-        without.history.retain(|interaction| interaction.item != left_out);
-        // It stays where it was: out of the ranking if the whole history keeps it out.
-        if score(&answer, &left_out).is_none() {
-            without.exclude.push(left_out.clone());
+        without.history.retain(|interaction| interaction.item != id);
+        if request.exclude_seen {
+            // It stays out of the ranking, so the others compete with whom they did.
+            without.exclude.push(id.clone());
         }
-        // The prior of a user without history is no score of the model: what says nothing about a user
-        // gives all items the mean.
-        let other = match without.history.is_empty() {
+        // The prior of a user without history is no score of the model.
+        let answer = match without.history.is_empty() {
             true => None,
             false => Some(recommender.recommend(&without).await?),
         };
-        for explanation in &mut explanations {
-            let without = match &other {
-                Some(other) => score(other, &explanation.id),
-                None => Some(mean),
-            };
-            if let Some(score) = without {
-                let change = explanation.score - score;
-                explanation.by_item.push(ItemChange { id: left_out.clone(), change });
-            }
-        }
+        without_items.push((id, answer));
     }
+    let mut without_modalities = Vec::new();
     for &modality in modalities.iter().filter(|modality| !request.hide.contains(modality)) {
         let mut without = full.clone();
         without.hide.push(modality);
-        let other = recommender.recommend(&without).await?;
-        for explanation in &mut explanations {
-            if let Some(score) = score(&other, &explanation.id) {
-                let change = explanation.score - score;
-                explanation.by_modality.push(ModalityChange { modality, change });
-            }
-        }
+        without_modalities.push((modality, recommender.recommend(&without).await?));
     }
-    for explanation in &mut explanations {
-        explanation.by_item.sort_by(|a, b| b.change.total_cmp(&a.change));
-        explanation.by_modality.sort_by(|a, b| b.change.total_cmp(&a.change));
-    }
-    Ok(explanations)
+    // Last, so that what a recommender keeps of its last request serves this one with an event more.
+    let answer = recommender.recommend(&full).await?;
+    // What says nothing about a user gives all items the mean.
+    let sum: f32 = answer.items.iter().map(|item| item.score).sum();
+    let mean = sum / answer.items.len().max(1) as f32;
+
+    let explain = |id: &ItemId| {
+        let score = score_of(&answer, id).ok_or_else(|| {
+            Error::argument("explain", "items", "items that the request ranks", id)
+        })?;
+        let by_item = without_items.iter().filter_map(|(left_out, other)| {
+            let without = match other {
+                Some(other) => score_of(other, id)?,
+                None => mean,
+            };
+            Some(ItemChange { id: left_out.clone(), change: score - without })
+        });
+        let by_modality = without_modalities.iter().filter_map(|(modality, other)| {
+            let change = score - score_of(other, id)?;
+            Some(ModalityChange { modality: *modality, change })
+        });
+        let (mut by_item, mut by_modality): (Vec<_>, Vec<_>) =
+            (by_item.collect(), by_modality.collect());
+        by_item.sort_by(|a, b| b.change.total_cmp(&a.change));
+        by_modality.sort_by(|a, b| b.change.total_cmp(&a.change));
+        Ok(Explanation { id: id.clone(), score, by_item, by_modality })
+    };
+    items.iter().map(explain).collect()
 }
 
-fn score(answer: &Recommendations, id: &ItemId) -> Option<f32> {
+fn score_of(answer: &Recommendations, id: &ItemId) -> Option<f32> {
     answer.items.iter().find(|item| item.id == *id).map(|item| item.score)
 }
 

@@ -55,6 +55,17 @@ impl<B: Backend> Kind<B> {
         }
     }
 
+    /// Does now what the first request would have to do once.
+    ///
+    /// # Errors
+    /// A backend that failed.
+    pub fn warm_up(&self) -> Result<()> {
+        match self {
+            Self::Tmf(tmf) => tmf.warm_up(),
+            _ => Ok(()),
+        }
+    }
+
     /// The modalities it fuses.
     pub fn modalities(&self) -> Vec<Modality> {
         match self {

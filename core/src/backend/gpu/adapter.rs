@@ -177,6 +177,10 @@ fn describe(adapter: &wgpu::Adapter, dot4: bool) -> Adapter {
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
-        name: info.name,
+        // Browsers keep it to themselves.
+        name: match info.name.is_empty() {
+            true => "an adapter without a name".into(),
+            false => info.name,
+        },
     }
 }
