@@ -1,5 +1,6 @@
 //! Bundles as folders, and the one inside the program.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -76,6 +77,15 @@ pub fn write_bundle(
     // Last, so that a folder half written is no bundle.
     write_file(folder, BUNDLE_FILE, manifest.to_json()?.as_bytes())?;
     Ok(manifest)
+}
+
+/// Puts what was measured with the bundle in `folder` into its manifest, in place of what stood there.
+///
+/// # Errors
+/// A folder that is not a bundle; a manifest that cannot be written.
+pub fn record_quality(folder: &Path, quality: BTreeMap<String, serde_json::Value>) -> Result<()> {
+    let manifest = BundleManifest { quality, ..read(folder)?.manifest };
+    write_file(folder, BUNDLE_FILE, manifest.to_json()?.as_bytes())
 }
 
 /// A file of `folder` itself: never a link, which could lead out of it, and never larger than the

@@ -272,6 +272,27 @@ fn mistakes_end_with_their_codes_and_words() {
 }
 
 #[test]
+fn what_was_measured_stands_in_the_bundle() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/demo");
+    let folder = Folder::new("record");
+    for file in std::fs::read_dir(demo).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        folder.write(&name, std::fs::read(file.path()).unwrap());
+    }
+    let data = folder.path().join("data");
+    assert!(run(&["prepare", "shop", "--users", "20", "--out", text(&data)]).status.success());
+    let bundle = text(folder.path());
+    let among = ["--target-behaviour", "buy", "--candidates", "11", "--device", "cpu", "--record"];
+    let found =
+        json(&[&["evaluate", "--bundle", bundle, "--data", text(&data)][..], &among].concat());
+    let manifest = json(&["inspect", bundle]);
+    let quality = &manifest["bundle"]["quality"];
+    assert_eq!(quality["hit_rate@1"], found["metrics"]["hit_rate@1"]);
+    assert_eq!((&quality["users"], &quality["target_behaviour"]), (&found["users"], &"buy".into()));
+}
+
+#[test]
 fn recommend_answers_the_requests_of_a_file_and_explains_one() {
     let folder = Folder::new("requests");
     let lines = [

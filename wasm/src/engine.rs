@@ -1,5 +1,7 @@
 //! A recommender on one backend, with what the page asks of it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
@@ -93,7 +95,7 @@ struct NewItem {
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
-    attributes: std::collections::BTreeMap<String, String>,
+    attributes: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -185,21 +187,24 @@ fn of_length_one(mut rows: Vec<Vec<f32>>) -> Vec<f32> {
 impl About {
     fn new(bundle: &Bundle) -> Result<Self> {
         let manifest = &bundle.manifest;
-        let (mut parameters, mut dtype) = (0, String::new());
+        let mut parameters = 0;
+        // Norms stay f32, and a q4 model keeps some matrices in q8: what most values are stored in.
+        let mut values_by_coding = BTreeMap::<String, u64>::new();
         for component in ["model", "fusion", "encoder"] {
             if !bundle.has(component) {
                 continue;
             }
             let checkpoint = bundle.checkpoint(component)?;
             for info in checkpoint.names().filter_map(|name| checkpoint.info(name)) {
-                parameters += info.shape.iter().product::<usize>() as u64;
-                // Norms stay f32; what matrices are stored in says the first quantised one.
-                let coding = info.coding.to_string();
-                if component == "model" && (dtype.is_empty() || coding.starts_with('q')) {
-                    dtype = coding;
+                let values = info.shape.iter().product::<usize>() as u64;
+                parameters += values;
+                if component == "model" {
+                    *values_by_coding.entry(info.coding.to_string()).or_default() += values;
                 }
             }
         }
+        let dtype = values_by_coding.into_iter().max_by_key(|(_, values)| *values);
+        let dtype = dtype.map_or_else(String::new, |(coding, _)| coding);
         let quality = serde_json::to_value(&manifest.quality);
         Ok(Self {
             parameters,

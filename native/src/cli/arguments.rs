@@ -166,6 +166,9 @@ pub struct EvaluateArguments {
     /// model, only these.
     #[arg(long)]
     pub baselines: bool,
+    /// Write the result into the bundle's manifest, where applications read what to expect.
+    #[arg(long, requires = "bundle")]
+    pub record: bool,
 }
 
 /// How a language model writes its answers.

@@ -1,5 +1,6 @@
 //! `evaluate`: ranks of held-out items, beside what simpler rules reach.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
@@ -95,6 +96,20 @@ fn candidates(arguments: &EvaluateArguments) -> Result<Candidates> {
     }
 }
 
+/// What was measured, over what, into the manifest of the bundle in `folder`.
+fn record(folder: &Path, arguments: &EvaluateArguments, result: &Evaluation) -> Result<()> {
+    let mut quality: BTreeMap<String, serde_json::Value> =
+        result.metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    quality.insert("valid_ratio".into(), json!(result.valid_ratio));
+    quality.insert("users".into(), json!(result.users));
+    quality.insert("candidates".into(), json!(result.candidates.to_string()));
+    quality.insert("denominator".into(), json!(result.denominator.to_string()));
+    if let Some(behaviour) = &arguments.target_behaviour {
+        quality.insert("target_behaviour".into(), json!(behaviour));
+    }
+    bundle::record_quality(folder, quality)
+}
+
 /// The first of `results` in full, all of them in a table.
 fn report(arguments: &EvaluateArguments, results: &[(&str, Evaluation)]) -> Result<Report> {
     let Some(((name, result), others)) = results.split_first() else {
@@ -102,6 +117,9 @@ fn report(arguments: &EvaluateArguments, results: &[(&str, Evaluation)]) -> Resu
     };
     if let Some(path) = &arguments.save_candidates {
         write_candidates(path, &result.sets)?;
+    }
+    if let (true, Some(folder)) = (arguments.record, &arguments.bundle) {
+        record(folder, arguments, result)?;
     }
     let to_json = |evaluation: &Evaluation| {
         serde_json::to_value(evaluation).map_err(|error| Error::Internal(error.to_string()))
