@@ -1,9 +1,9 @@
 // What is asked of the recommender: the strip after every event, one product's standing and why.
 
-import type { Interaction, RecommendResponse } from 'tributary';
+import type { Because, Interaction, RecommendResponse } from 'tributary';
 
 import type { Catalogue } from './catalogue';
-import { MODALITIES, problem, type Engine, type Modality, type Problem } from './engine';
+import { problem, type Engine, type Modality, type Problem } from './engine';
 import type { Visit, VisitEvent } from './visit';
 
 export interface Ranked {
@@ -28,13 +28,15 @@ export interface Standing {
 export const STRIP = 10;
 const EXPLAINED = 3;
 const AROUND = 2;
-const LEFT_OUT = 8; // items of the history, the last ones
 
 const interactions = (events: readonly VisitEvent[]): Interaction[] =>
   events.map((event) => ({ item: event.item, event: event.behaviour, time: new Date(event.time) }));
 
 const ranked = (response: RecommendResponse): Ranked[] =>
   response.items.map(({ id, score, rank }) => ({ id: String(id), score, rank }));
+
+const asReasons = ({ items, modalities }: Because): Reasons =>
+  ({ items: items.map((item) => ({ id: String(item.id), change: item.change })), modalities });
 
 /** Dispatches `change` when the strip is new, `reasons` when its first items are explained. */
 export class Recommendations extends EventTarget {
@@ -92,55 +94,33 @@ export class Recommendations extends EventTarget {
     if (signal.aborted) return;
     for (const { id, because } of answer.items) {
       if (because === undefined) continue;
-      const items = because.items.map((item) => ({ id: String(item.id), change: item.change }));
-      this.reasons.set(String(id), { items, modalities: because.modalities });
+      this.reasons.set(String(id), asReasons(because));
     }
     this.dispatchEvent(new Event('reasons'));
-    await this.#readAgain(signal);
   }
 
   /**
    * Where `id` stands among all products, judged by everything but what was done with it; and why.
-   * The package explains the first items of an answer; this is the same by the same means, for any item.
    */
   async standing(id: string, signal: AbortSignal): Promise<Standing | null> {
     const events = this.#visit.events.filter((event) => event.item !== id);
-    const options = { signal, background: true };
-    const ask = async (kept: readonly VisitEvent[], hide: readonly Modality[]): Promise<Ranked[]> =>
-      ranked(await this.#engine.ask(null, { history: interactions(kept), k: this.#catalogue.size, excludeSeen: false, hide }, options));
-
-    const hidden = this.#engine.hidden;
-    const ranking = await ask(events, hidden);
-    const found = ranking.find((item) => item.id === id);
+    const request = { history: interactions(events), k: this.#catalogue.size, excludeSeen: false, hide: this.#engine.hidden };
+    const answer = await this.#engine.ask(null, { ...request, explain: events.length > 0 ? [id] : false }, { signal, background: true });
+    const ranking = ranked(answer);
+    const found = answer.items.find((item) => String(item.id) === id);
     if (found === undefined) return null;
     const from = Math.max(0, Math.min(found.rank - 1 - AROUND, ranking.length - 2 * AROUND - 1));
     const around = ranking.slice(from, from + 2 * AROUND + 1);
-    const standing: Standing = { rank: found.rank, of: ranking.length, around, reasons: null };
+    const reasons = found.because === undefined ? null : asReasons(found.because);
+    const standing: Standing = { rank: found.rank, of: ranking.length, around, reasons };
     if (events.length === 0) return standing;
-
-    const scoreIn = (answer: Ranked[]): number => answer.find((item) => item.id === id)?.score ?? found.score;
-    const mean = ranking.reduce((sum, item) => sum + item.score, 0) / ranking.length;
-    const reasons: Reasons = { items: [], modalities: [] };
-    const latest = [...new Set(events.map((event) => event.item).reverse())].slice(0, LEFT_OUT);
-    for (const item of latest) {
-      const kept = events.filter((event) => event.item !== item);
-      // Without any history the model has no score of this visitor's: what tells nothing gives the mean.
-      const score = kept.length === 0 ? mean : scoreIn(await ask(kept, hidden));
-      reasons.items.push({ id: item, change: found.score - score });
-    }
-    for (const modality of MODALITIES.filter((each) => !hidden.includes(each))) {
-      if (hidden.length === MODALITIES.length - 1) break;
-      const score = scoreIn(await ask(events, [...hidden, modality]));
-      reasons.modalities.push({ modality, change: found.score - score });
-    }
-    for (const changes of [reasons.items, reasons.modalities]) changes.sort((a, b) => b.change - a.change);
     await this.#readAgain(signal);
-    return { ...standing, reasons };
+    return standing;
   }
 
   /**
    * Has the model read the visit once more, in idle time: it keeps the last prompt that it read, so the
-   * next event costs its own tokens only. Explanations have made it read others in between.
+   * next event costs its own tokens only. What was asked about a product made it read another.
    */
   async #readAgain(signal: AbortSignal): Promise<void> {
     const history = interactions(this.#visit.events);

@@ -454,7 +454,9 @@ impl Recorder {
         .await;
         self.check()?;
         if !mapped {
-            return Err(Error::Gpu("the result could not be mapped".into()));
+            // No error was reported, so nothing was wrong with the call: the device died meanwhile, and
+            // browsers say so afterwards.
+            return Err(Error::DeviceLost("the result could not be mapped".into()));
         }
         let values = {
             let view = staging

@@ -1,0 +1,59 @@
+// What every test of the package starts from: the server with faults, one Chromium, a page with the
+// package on it. Set CHROMIUM to use another browser than the system's.
+
+import { existsSync } from 'node:fs';
+import { after, before } from 'node:test';
+import { chromium } from 'playwright-core';
+import { DIST, startServer } from './server.mjs';
+
+export { content, DEMO, DIST, files, LARGEST, manifest } from './server.mjs';
+
+export const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium';
+export const FLAGS = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--js-flags=--expose-gc'];
+
+/** Why these tests cannot run here, or undefined. */
+export function whyNot() {
+  if (!existsSync(`${DIST}/core_bg.wasm`)) return 'wasm/dist is not built: node wasm/build.mjs';
+  if (!existsSync(EXECUTABLE)) return `no browser at ${EXECUTABLE}: install chromium, or set CHROMIUM`;
+  return undefined;
+}
+
+/** For the options of `describe`: a test that cannot run says why. */
+export const skip = whyNot() ?? false;
+
+/** Starts before the tests of a file and stops after them; read the members inside of tests only. */
+export function web() {
+  const state = {};
+  if (skip) return state;
+  before(async () => {
+    state.server = await startServer();
+    state.browser = await chromium.launch({ executablePath: EXECUTABLE, args: FLAGS });
+  });
+  after(async () => {
+    await state.browser?.close();
+    await state.server?.close();
+  });
+  /** A page in a profile of its own; `use` gets it and the context. */
+  state.page = async (use, { path = '/page.html', context: options, origin } = {}) => {
+    const context = await state.browser.newContext(options);
+    try {
+      const page = await openPage(state, context, path, origin);
+      return await use(page, context);
+    } finally {
+      await context.close();
+    }
+  };
+  state.openPage = (context, path = '/page.html') => openPage(state, context, path);
+  return state;
+}
+
+async function openPage({ server }, context, path, origin) {
+  const page = await context.newPage();
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(error.message));
+  await page.goto((origin ?? server.origin) + path);
+  await page.waitForFunction(() => window.tributary !== undefined);
+  await page.addScriptTag({ url: '/hooks/page.js' });
+  return page;
+}

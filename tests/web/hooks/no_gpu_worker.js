@@ -1,0 +1,4 @@
+// A worker of a browser without WebGPU.
+import '/dist/worker.js';
+
+Object.defineProperty(navigator, 'gpu', { value: undefined });

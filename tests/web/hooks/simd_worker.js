@@ -1,0 +1,4 @@
+// A worker of a browser without WebAssembly SIMD.
+import '/dist/worker.js';
+
+WebAssembly.validate = () => false;

@@ -1,0 +1,5 @@
+/** @type {import('next').NextConfig} */
+export default {
+  // Plain files, for any static host.
+  output: 'export',
+};

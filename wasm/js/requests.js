@@ -1,0 +1,138 @@
+// The public requests, checked, in the form of core.js.
+
+import { invalid } from './errors.js';
+
+/** @import {Interaction, Item, ItemId, RecommendRequest, RunOptions} from './index.js' */
+/** @import {EngineItem} from './core.js' */
+
+/** Later than year 5000 in seconds: someone's milliseconds. */
+const LIKELY_MS = 1e11;
+const REQUEST_KEYS = ['history', 'candidates', 'query', 'k', 'excludeSeen', 'exclude', 'filter', 'explain', 'seed', 'targetBehaviour', 'hide'];
+
+/** Half a surrogate pair has no UTF-8. @param {string} text */
+export function wellFormed(text) {
+  return text.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, '\uFFFD');
+}
+
+/** @param {string} operation @param {string} argument @param {unknown} id @returns {string} `42` and `'42'` are one item. */
+export function idText(operation, argument, id) {
+  if (typeof id === 'string' && id !== '') return wellFormed(id);
+  if (typeof id === 'number' && Number.isSafeInteger(id) && id >= 0) return String(id);
+  throw invalid(operation, argument, id, 'an id: a string that is not empty, or a whole number from 0 to 2^53');
+}
+
+/** @param {string} operation @param {string} argument @param {unknown} value @param {string} of @returns {any[]} */
+export function list(operation, argument, value, of) {
+  if (!Array.isArray(value)) throw invalid(operation, argument, value, `an array of ${of}`);
+  return value;
+}
+
+/** @param {unknown} value @returns {value is Record<string, unknown>} */
+function isObject(value) {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** @param {string} operation @param {RunOptions} [options] @returns {RunOptions} */
+export function runOptions(operation, options = {}) {
+  if (!isObject(options)) throw invalid(operation, 'options', options, 'an object');
+  const { signal, priority, timeoutMs } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid(operation, 'signal', signal, 'an AbortSignal');
+  if (priority !== undefined && priority !== 'user' && priority !== 'background') throw invalid(operation, 'priority', priority, 'user or background');
+  if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && Number(timeoutMs) > 0)) throw invalid(operation, 'timeoutMs', timeoutMs, 'a number of milliseconds above 0');
+  return options;
+}
+
+/** @param {string} operation @param {string} argument @param {unknown} item @returns {Item} */
+export function checkItem(operation, argument, item) {
+  if (!isObject(item)) throw invalid(operation, argument, item, 'an item: an object with an id');
+  idText(operation, `${argument}.id`, item.id);
+  for (const name of ['text', 'title', 'brand', 'category', 'description']) {
+    if (item[name] !== undefined && typeof item[name] !== 'string') throw invalid(operation, `${argument}.${name}`, item[name], 'a string');
+  }
+  if (item.price !== undefined && !Number.isFinite(item.price)) throw invalid(operation, `${argument}.price`, item.price, 'a finite number');
+  if (item.attributes !== undefined && !isObject(item.attributes)) throw invalid(operation, `${argument}.attributes`, item.attributes, 'an object');
+  return /** @type {Item} */ (/** @type {unknown} */ (item));
+}
+
+/** @param {Item} item @returns {EngineItem} */
+export function engineItem({ id, text, title, brand, category, price, description, attributes }) {
+  const strings = { title, brand, category, description: description ?? text };
+  const fields = Object.entries(strings).flatMap(([name, value]) => value === undefined ? [] : [[name, wellFormed(value)]]);
+  const pairs = Object.entries(attributes ?? {}).map(([name, value]) => [wellFormed(name), wellFormed(String(value))]);
+  return { id: idText('setCatalog', 'id', id), ...Object.fromEntries(fields), ...(price !== undefined && { price }), ...(attributes && { attributes: Object.fromEntries(pairs) }) };
+}
+
+/** @param {EngineItem} item @returns {Item} */
+export function publicItem({ id, title, brand, category, price, description, image, attributes }) {
+  const fields = Object.entries({ title, brand, category, price, description, text: description, image, attributes });
+  return { id, ...Object.fromEntries(fields.filter(([, value]) => value !== undefined && value !== null)) };
+}
+
+/** @param {Item} item What there is to read of it. */
+export function textOf({ title, brand, category, description, text }) {
+  return wellFormed([title, brand, category, description ?? text].filter(Boolean).join(' '));
+}
+
+/** @param {string} operation @param {string} argument @param {unknown} entry @returns {{ id: string, item: ItemId | Item, event?: string, time?: number }} */
+function interaction(operation, argument, entry) {
+  if (!isObject(entry)) return { id: idText(operation, argument, entry), item: /** @type {ItemId} */ (entry) };
+  if (!('item' in entry)) throw invalid(operation, argument, entry, 'an id, or { item, event, time }');
+  const { item, event, value, time } = /** @type {Interaction} */ (/** @type {unknown} */ (entry));
+  const id = isObject(item) ? idText(operation, `${argument}.item.id`, item.id) : idText(operation, `${argument}.item`, item);
+  if (isObject(item)) checkItem(operation, `${argument}.item`, item);
+  if (event !== undefined && (typeof event !== 'string' || event === '')) throw invalid(operation, `${argument}.event`, event, 'a name such as view, cart or buy');
+  if (value !== undefined && !Number.isFinite(value)) throw invalid(operation, `${argument}.value`, value, 'a finite number');
+  const seconds = time instanceof Date ? time.getTime() / 1000 : time;
+  if (seconds !== undefined && !Number.isFinite(seconds)) throw invalid(operation, `${argument}.time`, time, 'a valid Date or a finite number of seconds');
+  if (typeof time === 'number' && Math.abs(time) > LIKELY_MS) throw invalid(operation, `${argument}.time`, time, 'seconds since 1970, or a Date (these look like milliseconds)');
+  return { id, item, ...(event !== undefined && { event: wellFormed(event) }), ...(seconds !== undefined && { time: seconds }) };
+}
+
+/** @param {string} operation @param {unknown} history */
+export function checkHistory(operation, history) {
+  return list(operation, 'history', history, 'ids or interactions').map((entry, i) => interaction(operation, `history[${i}]`, entry));
+}
+
+/**
+ * The request without what only the page knows (its catalogue and filter).
+ * @param {RecommendRequest} request
+ */
+export function checkRequest(request) {
+  const operation = 'recommend';
+  if (!isObject(request)) throw invalid(operation, 'request', request, 'an object with a history');
+  const unknown = Object.keys(request).find((key) => !REQUEST_KEYS.includes(key));
+  if (unknown !== undefined) throw invalid(operation, 'request', unknown, `only these keys: ${REQUEST_KEYS.join(', ')}`);
+  const { candidates, query, k = 10, excludeSeen = true, exclude = [], filter, explain = false, seed, targetBehaviour, hide } = request;
+  const history = checkHistory(operation, request.history);
+  if (!Number.isSafeInteger(k) || k < 0) throw invalid(operation, 'k', k, 'a whole number, 0 or more');
+  if (seed !== undefined && !Number.isSafeInteger(seed)) throw invalid(operation, 'seed', seed, 'a whole number');
+  if (typeof excludeSeen !== 'boolean') throw invalid(operation, 'excludeSeen', excludeSeen, 'true or false');
+  const explained = typeof explain === 'boolean' ? explain
+    : list(operation, 'explain', explain, 'true, false or ids').map((id, i) => idText(operation, `explain[${i}]`, id));
+  for (const [name, value] of Object.entries({ query, targetBehaviour })) {
+    if (value !== undefined && typeof value !== 'string') throw invalid(operation, name, value, 'a string');
+  }
+  if (filter !== undefined && typeof filter !== 'function') throw invalid(operation, 'filter', filter, 'a function of an item');
+  for (const part of hide === undefined ? [] : list(operation, 'hide', hide, 'image, text, graph')) {
+    if (!['image', 'text', 'graph'].includes(part)) throw invalid(operation, 'hide', part, 'image, text or graph');
+  }
+  const asked = candidates === undefined ? undefined : list(operation, 'candidates', candidates, 'ids or items').map((candidate, i) => {
+    const item = isObject(candidate) ? checkItem(operation, `candidates[${i}]`, candidate) : undefined;
+    return { id: idText(operation, `candidates[${i}]`, item ? item.id : candidate), item };
+  });
+  return {
+    history,
+    candidates: asked,
+    filter,
+    explain: explained,
+    engine: {
+      history: history.map(({ id, event, time }) => ({ item: id, ...(event !== undefined && { behaviour: event }), ...(time !== undefined && { time }) })),
+      k,
+      exclude_seen: excludeSeen,
+      exclude: list(operation, 'exclude', exclude, 'ids').map((id, i) => idText(operation, `exclude[${i}]`, id)),
+      ...(query !== undefined && { query: wellFormed(query) }),
+      ...(targetBehaviour !== undefined && { target_behaviour: wellFormed(targetBehaviour) }),
+      ...(hide?.length && { hide: [...hide] }),
+    },
+  };
+}

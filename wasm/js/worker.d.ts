@@ -1,0 +1,2 @@
+// The entry of the worker exports nothing; it waits for a page to connect.
+export {};
