@@ -102,10 +102,10 @@ impl Bundle {
     pub async fn open(&self, device: &str, allow_software: bool) -> Result<Engine, Failure> {
         let bundle = Verified::verified(self.manifest.clone(), self.files.clone())?;
         match device {
-            "cpu" => Ok(Engine::on_cpu(&bundle)?),
+            "cpu" => Ok(Engine::on_cpu(&bundle).await?),
             "gpu" => {
                 let options = GpuOptions { allow_software, ..GpuOptions::default() };
-                Ok(Engine::on_gpu(&bundle, Gpu::request(options).await?)?)
+                Ok(Engine::on_gpu(&bundle, Gpu::request(options).await?).await?)
             }
             _ => Err(Error::argument("open", "device", "`cpu` or `gpu`", device).into()),
         }

@@ -9,8 +9,8 @@ use tributary_core::backend::gpu::Gpu;
 use tributary_core::encoder::{Encoder, normalize};
 use tributary_core::preprocess::Picture;
 use tributary_core::recommend::{
-    Bundle, CatalogueItem, Explanation, ItemId, ItemIndex, Kind, Modality, Recommendations,
-    Recommender, Request, explain,
+    Bundle, CatalogueItem, Explanation, Interaction, ItemId, ItemIndex, Kind, Modality,
+    Recommendations, Recommender, Request, explain,
 };
 use tributary_core::{Error, Result};
 use wasm_bindgen::prelude::*;
@@ -100,13 +100,13 @@ struct NewItem {
 
 impl Engine {
     /// The bundle on the CPU.
-    pub(crate) fn on_cpu(bundle: &Bundle) -> Result<Self> {
-        Loaded::new(bundle, Cpu::new()).map(|loaded| Self(AnyLoaded::Cpu(loaded)))
+    pub(crate) async fn on_cpu(bundle: &Bundle) -> Result<Self> {
+        Loaded::new(bundle, Cpu::new()).await.map(|loaded| Self(AnyLoaded::Cpu(loaded)))
     }
 
     /// The bundle on an opened GPU.
-    pub(crate) fn on_gpu(bundle: &Bundle, gpu: Gpu) -> Result<Self> {
-        Loaded::new(bundle, gpu).map(|loaded| Self(AnyLoaded::Gpu(loaded)))
+    pub(crate) async fn on_gpu(bundle: &Bundle, gpu: Gpu) -> Result<Self> {
+        Loaded::new(bundle, gpu).await.map(|loaded| Self(AnyLoaded::Gpu(loaded)))
     }
 }
 
@@ -218,9 +218,15 @@ impl About {
 }
 
 impl<B: Backend> Loaded<B> {
-    fn new(bundle: &Bundle, backend: B) -> Result<Self> {
+    async fn new(bundle: &Bundle, backend: B) -> Result<Self> {
         let recommender = Kind::load(bundle, &backend)?.with_clock(now);
         recommender.warm_up()?;
+        // The first request compiles the kernels of a GPU: seconds that belong to loading.
+        if let Some(item) = recommender.catalogue().get(0) {
+            let history = vec![Interaction::new(item.id.clone())];
+            let request = Request { history, k: 1, ..Request::default() };
+            recommender.recommend(&request).await?;
+        }
         Ok(Self {
             recommender,
             encoder: bundle.encoder(&backend)?,
