@@ -1,9 +1,10 @@
 //! Bundles: the same answers wherever the files come from, and no file that is not the measured one.
 
+use bytes::Bytes;
 use tributary::bundle::{self, Bundle, BundleText, write_bundle};
 use tributary_core::ErrorKind;
 use tributary_core::backend::cpu::Cpu;
-use tributary_core::recommend::{BundleFile, BundleManifest, Request};
+use tributary_core::recommend::{BundleFile, BundleManifest, COMPONENT_FILES, Request};
 use tributary_core::weights::NamedTensor;
 use tributary_tests::folder::Folder;
 use tributary_tests::tiny_sasrec::{catalogue, config, history, ids_of, save};
@@ -132,4 +133,36 @@ fn a_manifest_cannot_name_what_is_not_in_its_folder() {
         let error = bundle::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("a plain file"), "{error}");
     }
+}
+
+/// Products of 8 bits swallow a NaN: it is refused where it is read.
+#[test]
+fn a_weight_that_is_not_finite_is_refused_by_name() {
+    let good = tributary::bundle::demo().unwrap();
+    for (component, tensor) in
+        [("model", "model.layers.0.input_layernorm.weight"), ("fusion", "item_adaptor.up.bias")]
+    {
+        let files: Vec<_> = COMPONENT_FILES
+            .iter()
+            .filter_map(|(name, ..)| {
+                let (file, bytes) = good.single(name).ok()?;
+                let bytes = if *name == component { spoiled(&bytes, tensor) } else { bytes };
+                Some((*name, file, bytes))
+            })
+            .collect();
+        let bad = Bundle::of_files(files).unwrap();
+        let error = bad.tmf_recommender(&Cpu::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ModelInvalid);
+        assert!(error.to_string().contains(tensor), "{error}");
+    }
+}
+
+/// A safetensors file with a NaN in `tensor`, of f32.
+fn spoiled(file: &[u8], tensor: &str) -> Bytes {
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
+    let start = header[tensor]["data_offsets"][0].as_u64().unwrap() as usize + 8 + length;
+    let mut bytes = file.to_vec();
+    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    bytes.into()
 }

@@ -70,6 +70,10 @@ fn a_small_file_loads_and_round_trips() {
 }
 
 /// B6: each malformation is an error that names its field.
+fn replace(pattern: &str, content: &str) -> Value {
+    json!({"type": "Replace", "pattern": {"String": pattern}, "content": content})
+}
+
 #[test]
 fn malformed_files_name_their_field() {
     type Change = fn(&mut Value);
@@ -92,9 +96,6 @@ fn malformed_files_name_their_field() {
         ("added_tokens", |f| f["added_tokens"] = "none".into()),
         ("normalizer", |f| f["normalizer"] = 7.into()),
         ("normalizer", |f| f["normalizer"] = json!({"lower": true})),
-        ("normalizer.precompiled_charsmap", |f| {
-            f["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": ""});
-        }),
         ("pre_tokenizer.pattern", |f| {
             f["pre_tokenizer"] = json!({
                 "type": "Split", "pattern": {"Regex": "a".repeat(10_000)},
@@ -107,6 +108,31 @@ fn malformed_files_name_their_field() {
                 "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}],
                 "pair": [], "special_tokens": {},
             });
+        }),
+        ("post_processor.single", |f| {
+            f["post_processor"] = json!({
+                "type": "TemplateProcessing", "single": [{"Sequence": {"id": "B", "type_id": 0}}],
+                "pair": [], "special_tokens": {},
+            });
+        }),
+        ("normalizer.pattern", |f| f["normalizer"] = replace("", "y")),
+        ("normalizer.type", |f| {
+            let map = "AAAAAAAAAAAAAAAAAAAA";
+            f["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": map});
+        }),
+        ("normalizer.content", |f| f["normalizer"] = replace("e", &"e".repeat(100))),
+        ("normalizer.normalizers", |f| {
+            let parts = vec![replace("e", "eeee"); 6];
+            f["normalizer"] = json!({"type": "Sequence", "normalizers": parts});
+        }),
+        ("normalizer.prepend", |f| {
+            f["normalizer"] = json!({"type": "Prepend", "prepend": "x".repeat(1 << 20)});
+        }),
+        ("model.dropout", |f| f["model"]["dropout"] = json!(0.9)),
+        ("model.vocab", |f| {
+            for id in f["model"]["vocab"].as_object_mut().unwrap().values_mut() {
+                *id = json!(0);
+            }
         }),
         ("tokenizer", |f| f["decoder"] = json!({"type": "Telepathy"})),
         ("model.vocab", |f| f["model"] = json!({"type": "Unigram", "vocab": []})),

@@ -87,6 +87,16 @@ describe('aborts and timeouts (B26)', { skip }, () => {
     assert.equal(result.late.typed, true);
     assert.equal(result.next.value.items.length, 10);
   }));
+  it('in the page (worker: false) a pass that ends too late rejects', () => w.page(async (page) => {
+    const results = await page.evaluate(async (url) => {
+      const recommender = await tributary.Recommender.fromPretrained(url, { device: 'wasm', worker: false });
+      const ask = (options) => outcome(recommender.recommend({ history: ['vase-01'], explain: true }, options));
+      const results = [await ask(), await ask({ timeoutMs: 1 }), await ask({ signal: AbortSignal.timeout(1) }), await ask()];
+      await recommender.dispose();
+      return results;
+    }, w.server.bundle().url);
+    assert.deepEqual(results.map(({ code, aborted, value }) => value?.items.length ?? (aborted ? 'aborted' : code)), [10, 'TIMEOUT', 'aborted', 10]);
+  }));
 });
 
 describe('disposal (B26)', { skip }, () => {

@@ -155,6 +155,19 @@ describe('network faults (B23)', { skip }, () => {
     assert.equal(ranged.ifRange, undefined);
   }));
 
+  it('a worker script that does not load is OFFLINE without a network, else INTERNAL with a hint', () => w.page(async (page, context) => {
+    const own = () => page.evaluate((url) => tryOnce(url, { worker: () => new Worker('/nothing.js', { type: 'module' }) }), w.server.bundle().url);
+    const online = await own();
+    await context.setOffline(true);
+    const offline = [await page.evaluate((url) => tryOnce(url), w.server.bundle().url), await own()];
+    assert.equal(online.code, 'INTERNAL', JSON.stringify(online));
+    assert.match(online.detail.hint, /\{ type: 'module' \}/);
+    for (const result of offline) {
+      assert.equal(result.code, 'OFFLINE', JSON.stringify(result));
+      assert.match(result.detail.hint, /HTTP cache.*service worker/);
+    }
+  }));
+
   it('a fetch of the caller is used for every file, on the page', () => w.page(async (page) => {
     const bundle = w.server.bundle({ [FILE]: (request, response, good) => request.headers.authorization ? good() : response.writeHead(401).end() });
     const result = await page.evaluate(async (url) => {

@@ -82,6 +82,21 @@ describe('requests (B12, B13)', { skip }, () => {
     assert.deepEqual(all.map(({ rank }) => rank), all.map((_, i) => i + 1));
     assert.deepEqual(unknown.map(({ id }) => id), empty.map(({ id }) => id));
   });
+  it('usage counts the events the model saw and those of unknown items', async () => {
+    const usages = await withRecommender((r) => Promise.all([['vase-01', 'no such item', 'sock-01'], ['no such item']].map(async (history) => (await r.recommend({ history })).usage)));
+    assert.deepEqual(usages.map(({ historyItems, unknownItems }) => [historyItems, unknownItems]), [[2, 1], [0, 1]]);
+  });
+  it('what the engine refuses is named as in the request', async () => {
+    const errors = await withRecommender((r) => Promise.all([
+      outcome(r.recommend({ history: [{ item: 'vase-01', event: 'steal' }] })),
+      outcome(r.recommend({ history: ['vase-01'], targetBehaviour: 'steal' })),
+    ]));
+    for (const [i, field] of ['history.event', 'targetBehaviour'].entries()) {
+      assert.equal(errors[i].code, 'INVALID_ARGUMENT', JSON.stringify(errors[i]));
+      assert.equal(errors[i].detail.field, field);
+      assert.ok(errors[i].message.includes(`\`${field}\` is \`steal\`, expected one of`), errors[i].message);
+    }
+  });
   it('seen, excluded, filtered and other candidates are left out', async () => {
     const seen = catalogue[0].id;
     const { answer, without, only } = await withRecommender(async (r, seen) => ({
@@ -131,12 +146,46 @@ describe('requests (B12, B13)', { skip }, () => {
     assert.deepEqual(result.second.sort(), [7, 'vase-01', 'vase-02']);
   });
 
+  it('setCatalog: a misspelt key and an item with nothing to tell it by are skipped; candidates may name any known item', async () => {
+    const { info, left, ids } = await withRecommender(async (r) => {
+      const info = await r.setCatalog([{ id: 'vase-01' }, { id: 'n1', titel: 'A vase' }, { id: 'n2', category: 'Vases and Pots' }, { id: 'n3', text: 'A vase' }]);
+      const left = await r.recommend({ history: [], k: 100 });
+      const { items } = await r.recommend({ history: [], candidates: ['vase-02', 'n3'] });
+      return { info, left: left.items.map(({ id }) => id), ids: items.map(({ id }) => id) };
+    });
+    assert.deepEqual(info.skipped.map(({ id }) => id), ['n1', 'n2']);
+    assert.match(info.skipped[0].reason, /"titel"/);
+    assert.match(info.skipped[1].reason, /nothing to tell it by: give it a title, a text or a picture/);
+    assert.deepEqual(left.sort(), ['n3', 'vase-01']);
+    assert.deepEqual(ids.sort(), ['n3', 'vase-02']);
+  });
+  it('setCatalog: an entry that is no object is refused, and the catalogue stays', async () => {
+    const { errors, length } = await withRecommender(async (r) => ({
+      errors: await Promise.all([['vase-01'], [{ id: 'vase-01' }, null]].map((items) => outcome(r.setCatalog(items)))),
+      length: (await r.recommend({ history: [], k: 1000 })).items.length,
+    }));
+    assert.deepEqual(errors.map(({ code, detail }) => [code, detail?.field]), [['INVALID_ARGUMENT', 'items[0]'], ['INVALID_ARGUMENT', 'items[1]']]);
+    assert.equal(length, catalogue.length);
+  });
+
   it('explain gives the first three a sentence and its numbers', async () => {
     const items = await withRecommender(async (r) => (await r.recommend({ history: [{ item: 'vase-01', event: 'buy' }, { item: 'sock-01', event: 'view' }], k: 5, explain: true })).items);
     for (const [i, item] of items.entries()) {
       assert.equal(typeof item.reason, i < 3 ? 'string' : 'undefined');
       if (i < 3) assert.ok(item.because.items.length > 0 && item.because.items.every(({ change }) => Number.isFinite(change)), JSON.stringify(item));
     }
+  });
+  it('explainMs is the time of the reasons, and a part of totalMs', async () => {
+    const [without, one, ignored, streamed] = await withRecommender(async (r) => {
+      const request = { history: ['vase-01'], candidates: ['vase-02', 'vase-03'] };
+      const answers = [];
+      for (const explain of [false, ['vase-02'], ['teapot-01']]) answers.push(await r.recommend({ ...request, explain }));
+      for await (const { done } of r.recommendStream({ ...request, explain: true })) if (done) answers.push(done);
+      return answers.map(({ timings }) => timings);
+    });
+    assert.equal(without.explainMs, 0);
+    assert.equal(ignored.explainMs, 0, 'an id that is not returned is ignored');
+    for (const { explainMs, totalMs } of [one, streamed]) assert.ok(explainMs > 0 && totalMs >= explainMs, `${explainMs} of ${totalMs}`);
   });
   it('recommendStream gives items, then reasons, then the whole', async () => {
     const parts = await withRecommender(async (r) => {
@@ -176,6 +225,11 @@ describe('requests (B12, B13)', { skip }, () => {
     const total = events.filter(({ status }) => status === 'progress_total').at(-1);
     assert.equal(total.progress, 100);
     assert.equal(total.loaded, total.total);
+    for (const [i, event] of events.filter(({ status }) => status === 'progress_total').entries()) {
+      assert.equal(event.total, total.total, `event ${i}: the total is known when the manifest is`);
+      assert.deepEqual(Object.keys(event.files), Object.keys(total.files), `event ${i}`);
+    }
+    assert.deepEqual(of('bundle.json'), ['initiate', 'download', 'progress', 'done']);
     assert.deepEqual(events.slice(-3).map(({ status }) => status), ['compile', 'compile', 'ready']);
   }));
   it('ModelFiles of the caller are read, and a missing one is MODEL_NOT_FOUND', () => w.page(async (page) => {

@@ -33,12 +33,20 @@ export async function readBundle(context) {
   const bundle = callCore(() => new core.Bundle(manifest));
   try {
     const files = bundle.files();
+    const strange = Object.keys(wanted.integrity).find((name) => name !== MANIFEST && !files.some((file) => file.name === name));
+    if (strange !== undefined) {
+      throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`integrity\` pins "${strange}", which is no file of the bundle`, { field: 'integrity', file: strange });
+    }
     const total = files.reduce((sum, file) => sum + file.bytes, 0);
     if (wanted.budget !== undefined && total > wanted.budget) {
       throw new TributaryError('LIMIT_EXCEEDED', `the bundle has ${total} bytes, memoryBudgetBytes is ${wanted.budget}`,
         { field: 'memoryBudgetBytes' });
     }
+    // Only now is there a total: of the manifest alone it would be 100 %.
+    progress.expect(MANIFEST, manifest.length);
     for (const file of files) progress.expect(file.name, file.bytes);
+    progress.add(MANIFEST, manifest.length);
+    progress.emit('done', MANIFEST);
     await inParallel(files, context.signal, (file, signal) => readFile({ ...context, signal }, progress, bundle, file));
     return bundle;
   } catch (error) {
@@ -106,9 +114,6 @@ async function readManifest(context, progress) {
   }
   const bytes = new Uint8Array(await new Blob(/** @type {BlobPart[]} */ (parts)).arrayBuffer());
   if (wanted.integrity[MANIFEST]) await checkDigest(MANIFEST, bytes, wanted.integrity[MANIFEST]);
-  progress.expect(MANIFEST, bytes.length);
-  progress.add(MANIFEST, bytes.length);
-  progress.emit('done', MANIFEST);
   if (wanted.base !== undefined && stores[0]) {
     await withLock(`tributary ${address(wanted.base, MANIFEST)}`, signal, () => keep(context, MANIFEST, bytes));
   }

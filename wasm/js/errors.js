@@ -15,6 +15,8 @@ const CODES = new Set(['WEBGPU_UNAVAILABLE', 'FEATURE_MISSING', 'LIMIT_EXCEEDED'
   'MODEL_INVALID', 'UNSUPPORTED_MODEL', 'ADAPTER_INVALID', 'TEMPLATE', 'INVALID_ARGUMENT', 'INPUT_TOO_LONG',
   'IMAGE', 'TIMEOUT', 'DISPOSED', 'INTERNAL']);
 
+export const NO_GPU_HINT = "WebGPU needs a secure context (HTTPS or localhost) and a recent browser. `device: 'wasm'` does without it; `allowSoftwareAdapter: true` takes an adapter on the processor, for tests";
+
 export class TributaryError extends Error {
   /**
    * @param {TributaryErrorCode} code
@@ -71,7 +73,7 @@ export function fromCore(error) {
   if (error instanceof TributaryError || isAbort(error)) return error;
   const { code, detail } = /** @type {Record<string, any>} */ (error ?? {});
   if (typeof code === 'string' && CODES.has(code)) {
-    return new TributaryError(/** @type {TributaryErrorCode} */ (code), messageOf(error), { ...detail, cause: error });
+    return new TributaryError(/** @type {TributaryErrorCode} */ (code), messageOf(error), { ...(code === 'WEBGPU_UNAVAILABLE' && { hint: NO_GPU_HINT }), ...detail, cause: error });
   }
   if (isTrap(error)) return new TributaryError('WASM_TRAP', `the WebAssembly instance trapped: ${messageOf(error)}`, { cause: error });
   return new TributaryError('INTERNAL', messageOf(error), { cause: error });
@@ -106,7 +108,7 @@ export function invalid(operation, argument, found, expected) {
 }
 
 /** @param {unknown} value */
-function show(value) {
+export function show(value) {
   if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
   if (typeof value === 'function') return 'a function';
   if (Array.isArray(value)) return `an array of ${value.length}`;

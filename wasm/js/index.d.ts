@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /// <reference lib="esnext.disposable" />
 /**
  * Tributary: multimodal recommendation on the user's own device. Importing the package does nothing;
@@ -68,45 +69,47 @@ export interface CatalogInfo {
 }
 export interface LoadOptions {
   /** With `remoteHost` only: a branch, tag or commit. Default `main`. */
-  revision?: string;
+  revision?: string | undefined;
   /** Folder below the model's address that holds `bundle.json`. */
-  subfolder?: string;
+  subfolder?: string | undefined;
   /** One device for all modules; a record must name the same one for each. Default `auto`. */
-  device?: Device | Partial<Record<ModuleName, Device>>;
+  device?: Device | Partial<Record<ModuleName, Device>> | undefined;
   /** `auto`, or the bundle's own form, which is then checked. */
-  dtype?: DType | Partial<Record<ModuleName, DType>>;
+  dtype?: DType | Partial<Record<ModuleName, DType>> | undefined;
   /** Bundles carry merged weights; none takes adapters yet: rejects with ADAPTER_INVALID. */
-  adapter?: string | { model: string; revision?: string; scale?: number };
-  progressCallback?: (e: ProgressInfo) => void;
+  adapter?: string | { model: string; revision?: string; scale?: number } | undefined;
+  progressCallback?: ((e: ProgressInfo) => void) | undefined;
   /** Aborting rejects with a DOMException named AbortError; what was downloaded is kept for the next time. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Use the cache alone; OFFLINE when a file is missing there. */
-  localFilesOnly?: boolean;
+  localFilesOnly?: boolean | undefined;
   /**
    * Where downloads are kept. `auto`: the origin private file system, else the Cache API, else nowhere.
    * A store that does not work, or is full, never fails a load: the next one is tried.
    */
-  cache?: 'auto' | 'opfs' | 'cache-api' | 'memory' | CacheBackend;
+  cache?: 'auto' | 'opfs' | 'cache-api' | 'memory' | CacheBackend | undefined;
   /** Hashes by file name. With one for `bundle.json` every byte is pinned: the manifest has the others' hashes. */
-  integrity?: Record<string, `sha256-${string}` | `sha384-${string}` | `sha512-${string}`>;
+  integrity?: Record<string, `sha256-${string}` | `sha384-${string}` | `sha512-${string}`> | undefined;
   /** LIMIT_EXCEEDED before the download when the bundle is larger; near it the event `memorypressure`. */
-  memoryBudgetBytes?: number;
+  memoryBudgetBytes?: number | undefined;
   /** Used for the bundle's files in place of the global one; called on the page. */
-  fetch?: typeof fetch;
+  fetch?: typeof fetch | undefined;
   /** A server with the layout of the Hugging Face hub; the model is then a name such as `org/name`. */
-  remoteHost?: string;
+  remoteHost?: string | undefined;
   /** A download that brings nothing for so long is tried again. Default 30 000. */
-  stallTimeoutMs?: number;
+  stallTimeoutMs?: number | undefined;
   /**
-   * `false` runs in the page (and is the default where there are no web workers, as in Node).
+   * `false` runs in the page (and is the default where there are no web workers, as in Node). There
+   * nothing can be rejected while a pass runs in WebAssembly: a call that was aborted, or whose time was
+   * over, rejects when the pass ends.
    * A function that makes workers keeps recovery possible; a single `Worker` cannot be replaced.
    */
-  worker?: boolean | Worker | (() => Worker);
+  worker?: boolean | Worker | (() => Worker) | undefined;
   /** Address or content of `core_bg.wasm`, where a bundler cannot find it by itself. */
-  wasm?: string | URL | Response | BufferSource | WebAssembly.Module;
-  onDeviceLost?: 'recover' | 'reject';
+  wasm?: string | URL | Response | BufferSource | WebAssembly.Module | undefined;
+  onDeviceLost?: 'recover' | 'reject' | undefined;
   /** WebGPU on a processor: slow, for tests only. Default false. */
-  allowSoftwareAdapter?: boolean;
+  allowSoftwareAdapter?: boolean | undefined;
 }
 /** A string is an address. PNG, JPEG, WebP, GIF, BMP and AVIF; the first frame of an animation. */
 export type ImageInput = Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement
@@ -137,25 +140,28 @@ export interface Interaction {
 export interface RecommendRequest {
   /** Oldest first. */
   history: ReadonlyArray<ItemId | Interaction>;
-  /** Default: the whole catalogue. */
-  candidates?: ReadonlyArray<ItemId | Item>;
+  /** Default: the whole catalogue. Any item that is known, also one that `setCatalog` with `replace` left out. */
+  candidates?: ReadonlyArray<ItemId | Item> | undefined;
   /** For models that read text; INVALID_ARGUMENT elsewhere. */
-  query?: string;
+  query?: string | undefined;
   /** Items to return at most. Default 10. */
-  k?: number;
+  k?: number | undefined;
   /** Leave out the items of the history. Default true. */
-  excludeSeen?: boolean;
-  exclude?: ReadonlyArray<ItemId>;
+  excludeSeen?: boolean | undefined;
+  exclude?: ReadonlyArray<ItemId> | undefined;
   /** Called in the page for every candidate. */
-  filter?: (item: Item) => boolean;
-  /** Adds `reason` and `because` to the first three items, or to those of the returned items that are named. */
-  explain?: boolean | ReadonlyArray<ItemId>;
+  filter?: ((item: Item) => boolean) | undefined;
+  /**
+   * Adds `reason` and `because` to the first three items, or to those of the returned items that are
+   * named; an id that is not returned is ignored.
+   */
+  explain?: boolean | ReadonlyArray<ItemId> | undefined;
   /** Checked and not needed: answers do not depend on chance. */
-  seed?: number;
+  seed?: number | undefined;
   /** The event to predict, one of `info.behaviours`. */
-  targetBehaviour?: string;
+  targetBehaviour?: string | undefined;
   /** Parts of the items the model must not look at in this call. */
-  hide?: ReadonlyArray<Modality>;
+  hide?: ReadonlyArray<Modality> | undefined;
 }
 export interface Because {
   /** How much the score falls without this item of the history; largest first. */
@@ -178,16 +184,21 @@ export interface RecommendResponse {
   model: string;
   requestId: string;
   backend: { device: 'webgpu' | 'wasm'; adapter?: string; dtype: DType; fallbackReason?: string };
-  usage: { promptTokens: number; imageTokens: number; cachedTokens: number };
-  timings: { queueMs: number; encodeMs: number; prefillMs: number; scoreMs: number; totalMs: number };
+  /**
+   * `historyItems`: events the model saw. `unknownItems`: entries of the history that the catalogue does
+   * not know; they are left out, and when none is known the answer is the catalogue's popularity.
+   */
+  usage: { promptTokens: number; imageTokens: number; cachedTokens: number; historyItems: number; unknownItems: number };
+  /** `explainMs` is 0 without `explain`, and a part of `totalMs`. */
+  timings: { queueMs: number; encodeMs: number; prefillMs: number; scoreMs: number; explainMs: number; totalMs: number };
 }
 export interface RunOptions {
   /** Rejects at once; a pass that is already running ends unseen. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Calls of users go before background work. Default `user`. */
-  priority?: 'user' | 'background';
+  priority?: 'user' | 'background' | undefined;
   /** TIMEOUT after so long, waiting in the queue included. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 export type RerankRequest =
   & { documents: ReadonlyArray<string | Item>; topN?: number }
@@ -213,11 +224,13 @@ export class Recommender extends EventTarget implements AsyncDisposable {
   /**
    * Says what can be recommended. With `replace` (the default) exactly these items, with `add` these
    * too. Known ids keep what the bundle knows of them; others are embedded now, if `info.encodes`
-   * allows it. Waits behind calls of users unless `priority` says otherwise. A new item whose picture
-   * cannot be read is skipped.
+   * allows it. Waits behind calls of users unless `priority` says otherwise. Items with an unknown key, and
+   * new ones whose picture cannot be read or that have neither title, text, description nor image, are
+   * skipped; an entry that is no object rejects with INVALID_ARGUMENT. `candidates` may name any item
+   * known, also outside of a replaced catalogue.
    */
   setCatalog(items: Iterable<Item> | AsyncIterable<Item>,
-    o?: RunOptions & { mode?: 'add' | 'replace'; progressCallback?: (e: ProgressInfo) => void }): Promise<CatalogInfo>;
+    o?: RunOptions & { mode?: 'add' | 'replace' | undefined; progressCallback?: ((e: ProgressInfo) => void) | undefined }): Promise<CatalogInfo>;
   /** The items of the bundle. */
   catalog(): Promise<Item[]>;
   recommend(req: RecommendRequest, o?: RunOptions): Promise<RecommendResponse>;
@@ -234,7 +247,7 @@ export class Recommender extends EventTarget implements AsyncDisposable {
    * for a picture); an item is its picture where it has one, else its text.
    */
   embed(inputs: ReadonlyArray<string | ImageInput | Item>,
-    o?: RunOptions & { normalize?: true }): Promise<{ data: Float32Array; dims: [number, number] }>;
+    o?: RunOptions & { normalize?: true | undefined }): Promise<{ data: Float32Array; dims: [number, number] }>;
   /** Rejects with ADAPTER_INVALID: no recommender takes adapters yet, bundles carry merged weights. */
   loadAdapter(a: string, o?: LoadOptions): Promise<void>;
   /** Rejects with ADAPTER_INVALID, as no adapter can be loaded. */

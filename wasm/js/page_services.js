@@ -1,6 +1,6 @@
 // What a host asks of its page: the caller's fetch, ModelFiles and CacheBackend, and progress.
 
-import { isAbort, messageOf, TributaryError } from './errors.js';
+import { isAbort, messageOf, show, TributaryError } from './errors.js';
 import { OutgoingStreams } from './rpc.js';
 import { streamWriter } from './stores.js';
 
@@ -36,6 +36,7 @@ export function pageServices({ fetch, files, cache, progress }) {
         throw readError(file, error);
       }
       const stream = content instanceof Uint8Array ? new Blob([/** @type {BlobPart} */ (content)]).stream() : content;
+      if (typeof stream?.getReader !== 'function') throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`read\` gave ${show(content)} for ${file}, expected a ReadableStream or a Uint8Array`, { field: 'read', file });
       return { stream: streams.add(stream) };
     },
 

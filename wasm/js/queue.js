@@ -4,6 +4,9 @@ import { abortError, throwIfAborted, TributaryError } from './errors.js';
 
 /** @import {RunOptions} from './index.js' */
 
+/** Longer ones fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 export class Queue {
   /** @type {{ user: (() => void)[], background: (() => void)[] }} */
   #waiting = { user: [], background: [] };
@@ -73,7 +76,7 @@ export async function limited({ signal, timeoutMs }, disposed, body) {
       signal?.addEventListener('abort', () => fail(abortError()), until);
       disposed.addEventListener('abort', () => fail(disposedError()), until);
       if (timeoutMs !== undefined) {
-        const timer = setTimeout(() => fail(new TributaryError('TIMEOUT', `not done after ${timeoutMs} ms`, { field: 'timeoutMs' })), timeoutMs);
+        const timer = setTimeout(() => fail(new TributaryError('TIMEOUT', `not done after ${timeoutMs} ms`, { field: 'timeoutMs' })), Math.min(timeoutMs, LONGEST_TIMER_MS));
         over.signal.addEventListener('abort', () => clearTimeout(timer));
       }
       body(controller.signal).then(resolve, reject);

@@ -9,7 +9,7 @@ import { pageServices } from './page_services.js';
 import { pictureSource } from './picture_input.js';
 import { limited, Queue } from './queue.js';
 import { reason } from './reason.js';
-import { checkHistory, checkItem, checkRequest, engineItem, idText, list, runOptions, textOf, wellFormed } from './requests.js';
+import { checkCatalogItem, checkHistory, checkItem, checkRequest, engineItem, idText, inPublicWords, isObject, list, nothingToTell, runOptions, textOf, wellFormed } from './requests.js';
 import { Session } from './session.js';
 import { embedAll, rank } from './embedding.js';
 
@@ -17,7 +17,7 @@ import { embedAll, rank } from './embedding.js';
 /** @import {Loaded} from './host.js' */
 /** @import {CatalogInfo, DType, Item, LoadOptions, ModelFiles, ModelInfo, ProgressInfo, RecommendRequest, RecommendResponse, RerankRequest, RunOptions, ScoredItem} from './index.js' */
 /** @typedef {ReturnType<typeof checkRequest>} Checked */
-/** @typedef {{ response: RecommendResponse, explain: (ids: string[]) => Promise<ScoredItem[]> }} Answered */
+/** @typedef {{ response: RecommendResponse, explain: (ids: string[]) => Promise<ScoredItem[]>, explained: (items: ScoredItem[]) => RecommendResponse }} Answered  `explained` is the response with these items and the time that `explain` took. */
 
 const EXPLAINED = 3;
 /** Of `memoryBudgetBytes`. */
@@ -141,6 +141,8 @@ export class Recommender extends EventTarget {
       const given = [];
       for await (const item of /** @type {AsyncIterable<Item>} */ (items)) {
         throwIfAborted(signal);
+        // A mistake of the whole call, such as a list of ids, and not of one item.
+        if (!isObject(item)) throw invalid(operation, `items[${given.length}]`, item, 'an item: an object with an id');
         given.push(item);
       }
       /** @type {Set<string>} */ const listed = new Set();
@@ -148,8 +150,9 @@ export class Recommender extends EventTarget {
       for (const [index, item] of given.entries()) {
         throwIfAborted(signal);
         try {
-          const id = idText(operation, `items[${index}].id`, checkItem(operation, `items[${index}]`, item).id);
+          const id = idText(operation, `items[${index}].id`, checkCatalogItem(operation, `items[${index}]`, item).id);
           if (listed.has(id)) throw invalid(operation, `items[${index}].id`, item.id, 'each id once');
+          if (!catalogue.has(id) && nothingToTell(item)) throw new TributaryError('INVALID_ARGUMENT', `${operation}: \`items[${index}]\` has nothing to tell it by: give it a title, a text or a picture`, { field: `items[${index}]` });
           // One turn per item, so that a call of the user waits for one and not for all.
           const { pixels, image } = await this.#queue.run(priority, signal, () => this.#know(catalogue, id, item, signal));
           listed.add(id);
@@ -157,7 +160,7 @@ export class Recommender extends EventTarget {
           if (image) result.withImage++;
         } catch (error) {
           if (!(error instanceof TributaryError && ITEM_FAULTS.has(error.code))) throw error;
-          result.skipped.push({ id: item?.id, reason: error.message });
+          result.skipped.push({ id: item.id, reason: error.message });
         }
         report(options.progressCallback, { status: 'compile', name: this.#options.name, progress: (100 * (index + 1)) / given.length });
       }
@@ -186,9 +189,9 @@ export class Recommender extends EventTarget {
     return this.#limited('recommend', options, async (signal) => {
       const asked = performance.now();
       return this.#queue.run(options.priority ?? 'user', signal, async () => {
-        const { response, explain } = await this.#answer(checked, performance.now() - asked, signal);
-        const explained = new Map((await explain(toExplain(checked, response))).map((item) => [item.id, item]));
-        return { ...response, items: response.items.map((item) => explained.get(item.id) ?? item) };
+        const { response, explain, explained } = await this.#answer(checked, performance.now() - asked, signal);
+        const reasoned = new Map((await explain(toExplain(checked, response))).map((item) => [item.id, item]));
+        return explained(response.items.map((item) => reasoned.get(item.id) ?? item));
       });
     });
   }
@@ -202,17 +205,17 @@ export class Recommender extends EventTarget {
     const asked = performance.now();
     const priority = options.priority ?? 'user';
     /** @type {Answered} */
-    const { response, explain } = await this.#limited('recommendStream', options, (signal) =>
+    const { response, explain, explained } = await this.#limited('recommendStream', options, (signal) =>
       this.#queue.run(priority, signal, () => this.#answer(checked, performance.now() - asked, signal)));
     for (const item of response.items) yield { item };
     const items = response.items.slice();
     for (const id of toExplain(checked, response)) {
-      const [explained] = await this.#limited('recommendStream', options, (signal) =>
+      const [reasoned] = await this.#limited('recommendStream', options, (signal) =>
         this.#queue.run(priority, signal, () => explain([id])));
-      items[items.findIndex((item) => item.id === explained.id)] = explained;
-      yield { reasonDelta: explained.reason, id: explained.id };
+      items[items.findIndex((item) => item.id === reasoned.id)] = reasoned;
+      yield { reasonDelta: reasoned.reason, id: reasoned.id };
     }
-    yield { done: { ...response, items } };
+    yield { done: explained(items) };
   }
 
   /** @param {Checked} checked @param {number} queueMs @param {AbortSignal} signal @returns {Promise<Answered>} */
@@ -228,17 +231,24 @@ export class Recommender extends EventTarget {
     this.#checkMemory(memoryBytes);
     const ranked = (answer?.items ?? []).map(({ id, score, rank }) => ({ id: catalogue.form(id), score, rank }));
     const events = new Map(checked.history.map(({ id, event }) => [id, event]));
+    let explainMs = 0;
     const explain = async (/** @type {string[]} */ ids) => {
       throwIfAborted(signal);
+      if (ids.length === 0) return [];
+      const began = performance.now();
       /** @type {Explanation[]} */
-      const found = ids.length ? await this.#run('explain', { request: engine, ids }) : [];
+      const found = await this.#run('explain', { request: engine, ids });
+      explainMs += performance.now() - began;
       return found.map(({ id, by_item, by_modality }) => {
         const because = { items: by_item.map(({ id, change }) => ({ id: catalogue.form(id), change })), modalities: by_modality };
         const item = /** @type {ScoredItem} */ (ranked.find((item) => String(item.id) === String(id)));
         return { ...item, reason: reason(because, events, (id) => catalogue.title(id)), because };
       });
     };
-    return { response: this.#response(ranked, answer, queueMs), explain };
+    const response = this.#response(ranked, answer, queueMs);
+    const { timings } = response;
+    const explained = (/** @type {ScoredItem[]} */ items) => ({ ...response, items, timings: { ...timings, explainMs, totalMs: timings.totalMs + explainMs } });
+    return { response, explain, explained };
   }
 
   /** @param {ScoredItem[]} items @param {EngineAnswer | undefined} answer @param {number} queueMs @returns {RecommendResponse} */
@@ -249,8 +259,8 @@ export class Recommender extends EventTarget {
       model: this.info.id,
       requestId: globalThis.crypto?.randomUUID?.() ?? `request ${++this.#requests}`,
       backend: { device, adapter: info.adapter, dtype: this.info.dtype, ...(fallbackReason && { fallbackReason }) },
-      usage: { promptTokens: answer?.usage.prompt_tokens ?? 0, imageTokens: answer?.usage.image_tokens ?? 0, cachedTokens: answer?.usage.cached_tokens ?? 0 },
-      timings: { queueMs, encodeMs: answer?.timings.encode_ms ?? 0, prefillMs: answer?.timings.prefill_ms ?? 0, scoreMs: answer?.timings.score_ms ?? 0, totalMs: answer?.timings.total_ms ?? 0 },
+      usage: { promptTokens: answer?.usage.prompt_tokens ?? 0, imageTokens: answer?.usage.image_tokens ?? 0, cachedTokens: answer?.usage.cached_tokens ?? 0, historyItems: answer?.usage.history_items ?? 0, unknownItems: answer?.usage.unknown_items ?? 0 },
+      timings: { queueMs, encodeMs: answer?.timings.encode_ms ?? 0, prefillMs: answer?.timings.prefill_ms ?? 0, scoreMs: answer?.timings.score_ms ?? 0, explainMs: 0, totalMs: answer?.timings.total_ms ?? 0 },
     };
   }
 
@@ -260,7 +270,7 @@ export class Recommender extends EventTarget {
       return await this.#session.run(method, argument, signal);
     } catch (error) {
       if (error instanceof TributaryError && error.code === 'OUT_OF_MEMORY') this.dispatchEvent(new MemoryPressureEvent(this.#loaded.memoryBytes, this.#options.budget));
-      throw error;
+      throw inPublicWords(error);
     }
   }
 
@@ -349,7 +359,13 @@ function modelInfo(info, { name, revision }) {
 function candidatesOf({ candidates, filter }, catalogue) {
   if (!candidates && !filter && catalogue.isWhole()) return {};
   const ids = candidates ? candidates.map(({ id }) => id) : [...catalogue.listed()];
-  return { candidates: filter ? ids.filter((id) => filter(/** @type {Item} */ (catalogue.get(id) ?? { id }))) : ids };
+  const passes = (/** @type {string} */ id) => {
+    const passed = /** @type {unknown} */ (filter?.(/** @type {Item} */ (catalogue.get(id) ?? { id })) ?? true);
+    // A promise is truthy: an asynchronous filter would let everything pass.
+    if (passed instanceof Promise) throw new TributaryError('INVALID_ARGUMENT', 'recommend: `filter` returned a promise, expected true or false', { field: 'filter' });
+    return Boolean(passed);
+  };
+  return { candidates: filter ? ids.filter(passes) : ids };
 }
 
 /** A progress bar that throws must not stop a load. @param {((e: ProgressInfo) => void) | undefined} callback @param {ProgressInfo} event */

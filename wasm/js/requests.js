@@ -1,6 +1,6 @@
 // The public requests, checked, in the form of core.js.
 
-import { invalid } from './errors.js';
+import { invalid, TributaryError } from './errors.js';
 
 /** @import {Interaction, Item, ItemId, RecommendRequest, RunOptions} from './index.js' */
 /** @import {EngineItem} from './core.js' */
@@ -8,6 +8,9 @@ import { invalid } from './errors.js';
 /** Later than year 5000 in seconds: someone's milliseconds. */
 const LIKELY_MS = 1e11;
 const REQUEST_KEYS = ['history', 'candidates', 'query', 'k', 'excludeSeen', 'exclude', 'filter', 'explain', 'seed', 'targetBehaviour', 'hide'];
+const ITEM_KEYS = ['id', 'text', 'title', 'brand', 'category', 'price', 'description', 'image', 'attributes'];
+/** Fields of the engine's request that callers know by another name. @type {Record<string, string>} */
+const PUBLIC_FIELDS = { 'history.behaviour': 'history.event', target_behaviour: 'targetBehaviour' };
 
 /** Half a surrogate pair has no UTF-8. @param {string} text */
 export function wellFormed(text) {
@@ -28,7 +31,7 @@ export function list(operation, argument, value, of) {
 }
 
 /** @param {unknown} value @returns {value is Record<string, unknown>} */
-function isObject(value) {
+export function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
@@ -52,6 +55,26 @@ export function checkItem(operation, argument, item) {
   if (item.price !== undefined && !Number.isFinite(item.price)) throw invalid(operation, `${argument}.price`, item.price, 'a finite number');
   if (item.attributes !== undefined && !isObject(item.attributes)) throw invalid(operation, `${argument}.attributes`, item.attributes, 'an object');
   return /** @type {Item} */ (/** @type {unknown} */ (item));
+}
+
+/** @param {string} operation @param {string} argument @param {Item} item @returns {Item} A misspelt key is not a missing title. */
+export function checkCatalogItem(operation, argument, item) {
+  const unknown = Object.keys(item).find((key) => !ITEM_KEYS.includes(key));
+  if (unknown !== undefined) throw invalid(operation, argument, unknown, `only these keys: ${ITEM_KEYS.join(', ')}`);
+  return checkItem(operation, argument, item);
+}
+
+/** A brand or a category alone is that of many. @param {Item} item */
+export function nothingToTell({ title, text, description, image }) {
+  return !(title || text || description) && image === undefined;
+}
+
+/** @param {unknown} error What the engine refused, under the names of the public request. */
+export function inPublicWords(error) {
+  if (!(error instanceof TributaryError && error.code === 'INVALID_ARGUMENT')) return error;
+  const found = error.detail?.field ?? '';
+  const field = PUBLIC_FIELDS[found];
+  return field ? new TributaryError(error.code, error.message.replace(`\`${found}\``, `\`${field}\``), { ...error.detail, field, cause: error }) : error;
 }
 
 /** @param {Item} item @returns {EngineItem} */

@@ -2,7 +2,7 @@
 // never called again after a trap.
 
 import init, * as core from './core.js';
-import { fromCore, isAbort, isTrap, messageOf, TributaryError } from './errors.js';
+import { fromCore, isAbort, isTrap, messageOf, NO_GPU_HINT, TributaryError } from './errors.js';
 
 /** @typedef {string | BufferSource | WebAssembly.Module} WasmSource An address, or the content. */
 
@@ -107,18 +107,33 @@ export async function guarded(call) {
 }
 
 function listen() {
-  if (listening || typeof globalThis.addEventListener !== 'function') return;
+  if (listening) return;
   listening = true;
+  if (typeof globalThis.addEventListener !== 'function') return listenInNode();
   globalThis.addEventListener('error', (event) => onThrown(/** @type {ErrorEvent} */ (event).error, event));
   globalThis.addEventListener('unhandledrejection', (event) => onThrown(/** @type {PromiseRejectionEvent} */ (event).reason, event));
 }
 
+/** There a trap in an asynchronous call would end the process; anything else still does. */
+function listenInNode() {
+  /** @type {{ on?: (name: string, listener: (error: unknown) => void) => void } | undefined} */
+  const node = /** @type {any} */ (globalThis).process;
+  node?.on?.('uncaughtException', (error) => {
+    if (!failRunning(error)) throw error;
+  });
+}
+
 /** @param {unknown} error @param {Event} event */
 function onThrown(error, event) {
-  if (!(error instanceof WebAssembly.RuntimeError) || running.size === 0) return;
-  event.preventDefault();
+  if (failRunning(error)) event.preventDefault();
+}
+
+/** A trap in an asynchronous call reaches nobody who awaits it. @param {unknown} error */
+function failRunning(error) {
+  if (!(error instanceof WebAssembly.RuntimeError) || running.size === 0) return false;
   dead ??= /** @type {TributaryError} */ (fromCore(error));
   for (const reject of running) reject(error);
+  return true;
 }
 
 /** True after a trap: destructors must not run either. */
@@ -134,7 +149,7 @@ export function memoryBytes() {
 /** Throws when the GPU cannot be used, or computes something else than plain loops. @param {boolean} allowSoftware */
 export async function checkGpu(allowSoftware) {
   if (!globalThis.navigator?.gpu) {
-    throw new TributaryError('WEBGPU_UNAVAILABLE', 'this browser has no WebGPU here', { hint: 'WebGPU needs a secure context (HTTPS or localhost) and a recent browser' });
+    throw new TributaryError('WEBGPU_UNAVAILABLE', 'this browser has no WebGPU here', { hint: NO_GPU_HINT });
   }
   await guarded(() => core.gpu_self_check(allowSoftware));
 }

@@ -1,6 +1,7 @@
 // A connection to a host: in a worker, or in this thread.
 
-import { messageOf, TributaryError } from './errors.js';
+import { TributaryError } from './errors.js';
+import { online } from './network.js';
 import { localPorts, Rpc } from './rpc.js';
 
 /** @import {Handler} from './rpc.js' */
@@ -15,6 +16,10 @@ const PING_MS = 15_000;
 /** Silence in pings, not in time: a frozen tab is not a dead worker. A pass in WebAssembly is silent, too. */
 const MISSED_PINGS = 12;
 
+const HINT = 'worker.js must be served with a JavaScript type, and the Content-Security-Policy must allow it (worker-src; blob: where the package is on another origin). The option `worker` takes your own, or false';
+const OWN_HINT = `a worker of your own is a module: \`new Worker(url, { type: 'module' })\`. ${HINT}`;
+const OFFLINE_HINT = "without a network the package's own files must be in the HTTP cache, or come from a service worker";
+
 /**
  * @param {WorkerOption | undefined} option
  * @param {Record<string, Handler>} handlers
@@ -24,9 +29,10 @@ export async function spawn(option, handlers) {
   if (option === false || (option === undefined && typeof Worker === 'undefined')) return inThread(handlers);
   if (typeof Worker === 'undefined') throw new TributaryError('FEATURE_MISSING', 'there are no web workers here', { hint: 'use `worker: false`' });
   const given = typeof option === 'object';
+  const own = given || typeof option === 'function';
   const worker = given ? option : typeof option === 'function' ? option() : newWorker();
   try {
-    return await connect(worker, given, handlers);
+    return await connect(worker, { given, own }, handlers);
   } catch (error) {
     if (!given) worker.terminate();
     throw error;
@@ -43,7 +49,13 @@ async function inThread(handlers) {
   return {
     // One instance per thread: after a trap there is no other.
     replaceable: false,
-    call: (...call) => rpc.call(...call),
+    call: async (...call) => {
+      const answer = await rpc.call(...call);
+      // A pass holds up this thread's timers and events. Those that were due end the call before it is
+      // answered; a timer of 0 could come before them.
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      return answer;
+    },
     close: async (reason) => {
       await rpc.call('dispose').catch(() => {});
       rpc.close(reason);
@@ -82,11 +94,14 @@ function addressGivenTo(literal) {
   return address;
 }
 
-/** @param {Worker} worker @param {boolean} given @param {Record<string, Handler>} handlers @returns {Promise<Connection>} */
-async function connect(worker, given, handlers) {
+/**
+ * @param {Worker} worker @param {{ given: boolean, own: boolean }} from `own`: made by the caller, `given`: once and for all.
+ * @param {Record<string, Handler>} handlers @returns {Promise<Connection>}
+ */
+async function connect(worker, { given, own }, handlers) {
   const { port1: port, port2: theirs } = new MessageChannel();
   const alive = `tributary worker ${globalThis.crypto?.randomUUID?.() ?? Math.random()}`;
-  await hello(worker, port, () => worker.postMessage({ tributary: 'connect', port: theirs, alive }, [theirs]));
+  await hello(worker, own, port, () => worker.postMessage({ tributary: 'connect', port: theirs, alive }, [theirs]));
 
   const rpc = new Rpc(port, handlers);
   const watch = new AbortController();
@@ -125,15 +140,16 @@ async function connect(worker, given, handlers) {
   };
 }
 
-/** @param {Worker} worker @param {MessagePort} port @param {() => void} send */
-async function hello(worker, port, send) {
+/** @param {Worker} worker @param {boolean} own @param {MessagePort} port @param {() => void} send */
+async function hello(worker, own, port, send) {
   /** @type {AbortController} */
   const listening = new AbortController();
   try {
     await new Promise((resolve, reject) => {
-      const failed = (/** @type {string} */ why) => reject(new TributaryError('INTERNAL', `the worker could not be started: ${why}`,
-        { hint: 'worker.js must be served with a JavaScript type, and the Content-Security-Policy must allow it (worker-src; blob: where the package is on another origin). The option `worker` takes your own, or false' }));
-      worker.addEventListener('error', (event) => failed(messageOf(event.message ?? 'its script did not load')), { signal: listening.signal });
+      const failed = (/** @type {string} */ why) => reject(new TributaryError('INTERNAL', `the worker could not be started: ${why}`, { hint: own ? OWN_HINT : HINT }));
+      const unloaded = () => online() ? failed('its script did not load')
+        : reject(new TributaryError('OFFLINE', 'the worker could not be started: its script did not load, and there is no network', { hint: OFFLINE_HINT }));
+      worker.addEventListener('error', ({ message }) => message ? failed(message) : unloaded(), { signal: listening.signal });
       const timer = setTimeout(() => failed('it does not answer'), HELLO_MS);
       listening.signal.addEventListener('abort', () => clearTimeout(timer));
       port.onmessage = ({ data }) => { if (data.hello) resolve(undefined); };

@@ -1,5 +1,7 @@
 //! What a `tokenizer.json` must look like before the `tokenizers` crate may read it.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -10,6 +12,14 @@ pub const MAX_TOKENIZER_BYTES: usize = 64 << 20;
 pub const MAX_TOKEN_ID: u64 = 4_194_303;
 /// Longest regular expression a file may bring.
 const MAX_PATTERN_BYTES: usize = 8192;
+/// Bytes that a normalizer may write for each that it replaces: a blank becomes three.
+const MAX_GROWTH: usize = 4;
+/// Normalizers of one list that replace, each by up to [`MAX_GROWTH`]: together at most 256.
+const MAX_REPLACING: usize = 4;
+/// Bytes that a normalizer may put before a text.
+const MAX_PREPENDED_BYTES: usize = 64;
+/// Normalizers, pre-tokenizers or decoders of one list.
+const MAX_PARTS: usize = 16;
 /// Kinds of model the crate knows.
 const MODELS: [&str; 4] = ["BPE", "WordPiece", "Unigram", "WordLevel"];
 
@@ -65,8 +75,17 @@ impl Check<'_> {
         if vocabulary.is_empty() {
             return Err(self.error("model.vocab", "at least one token", "none"));
         }
+        let mut ids = HashSet::with_capacity(vocabulary.len());
         for (token, id) in vocabulary {
-            self.token_id(&format!("model.vocab[{token:?}]"), Some(id))?;
+            let field = || format!("model.vocab[{token:?}]");
+            self.token_id(&field(), Some(id))?;
+            if !ids.insert(id.as_u64()) {
+                return Err(self.error(field(), "an id of its own", id));
+            }
+        }
+        if model.get("dropout").is_some_and(|dropout| dropout.as_f64().unwrap_or(0.0) > 0.0) {
+            let expected = "none: the same text is the same tokens";
+            return Err(self.error("model.dropout", expected, "some"));
         }
         if let Some(token) = model.get("unk_token").and_then(Value::as_str)
             && !vocabulary.contains_key(token)
@@ -171,15 +190,13 @@ impl Check<'_> {
             return Err(self.error(field, "an object with a `type`", "none"));
         };
         if kind_of == "Precompiled" {
-            let map = component.get("precompiled_charsmap").and_then(Value::as_str);
-            if map.is_none_or(|map| map.len() < 8) {
-                let field = format!("{field}.precompiled_charsmap");
-                return Err(self.error(
-                    field,
-                    "a base64 text",
-                    kind(component.get("precompiled_charsmap")),
-                ));
-            }
+            // A table of offsets that the crate follows without looking.
+            return Err(Error::Unsupported {
+                file: self.file.to_string(),
+                field: format!("{field}.type"),
+                found: kind_of.into(),
+                supported: "normalizers without a precompiled table".into(),
+            });
         }
         if let Some(pattern) = component.get("pattern") {
             let text = match pattern {
@@ -191,7 +208,11 @@ impl Check<'_> {
                 let expected = format!("a Regex or String of at most {MAX_PATTERN_BYTES} bytes");
                 return Err(self.error(format!("{field}.pattern"), &expected, kind(Some(pattern))));
             }
+            if text.is_some_and(str::is_empty) {
+                return Err(self.error(format!("{field}.pattern"), "a pattern", "an empty one"));
+            }
         }
+        self.growth(field, kind_of, component)?;
         if kind_of == "TemplateProcessing" {
             self.template(field, component)?;
         }
@@ -200,9 +221,42 @@ impl Check<'_> {
             let parts = parts.as_array().ok_or_else(|| {
                 self.error(format!("{field}.{list}"), "an array", kind(Some(parts)))
             })?;
+            if parts.len() > MAX_PARTS {
+                let what = format!("{}: {field}.{list}: parts", self.file);
+                let (limit, found) = (MAX_PARTS as u64, parts.len() as u64);
+                return Err(Error::Limit { what, limit, found });
+            }
+            let growing = |part: &&Value| {
+                matches!(part.get("type").and_then(Value::as_str), Some("Replace" | "Sequence"))
+            };
+            let growing = parts.iter().filter(growing).count();
+            if list == "normalizers" && growing > MAX_REPLACING {
+                let what = format!("{}: {field}.{list}: parts that replace", self.file);
+                let (limit, found) = (MAX_REPLACING as u64, growing as u64);
+                return Err(Error::Limit { what, limit, found });
+            }
             for (i, part) in parts.iter().enumerate() {
                 self.component(&format!("{field}.{list}[{i}]"), Some(part))?;
             }
+        }
+        Ok(())
+    }
+
+    /// What is put into a text is short beside what it stands for: rules that follow each other multiply.
+    fn growth(&self, field: &str, kind_of: &str, component: &Map<String, Value>) -> Result<()> {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map_or(0, str::len);
+        let (name, limit) = match kind_of {
+            "Prepend" => ("prepend", MAX_PREPENDED_BYTES),
+            "Replace" => {
+                let pattern = component.get("pattern").and_then(|pattern| pattern.get("String"));
+                ("content", MAX_GROWTH * text(pattern).max(1))
+            }
+            _ => return Ok(()),
+        };
+        let found = text(component.get(name));
+        if found > limit {
+            let what = format!("{}: {field}.{name}: bytes", self.file);
+            return Err(Error::Limit { what, limit: limit as u64, found: found as u64 });
         }
         Ok(())
     }
@@ -222,6 +276,11 @@ impl Check<'_> {
         for part in ["single", "pair"] {
             let pieces = template.get(part).and_then(Value::as_array);
             for piece in pieces.into_iter().flatten() {
+                let sequence = piece.get("Sequence").and_then(|sequence| sequence.get("id"));
+                if part == "single" && sequence.is_some_and(|id| id != "A") {
+                    let field = format!("{field}.{part}");
+                    return Err(self.error(field, "the sequence A alone", "another"));
+                }
                 let special = piece.get("SpecialToken").and_then(|special| special.get("id"));
                 let name = special.and_then(Value::as_str);
                 if let Some(name) = name.filter(|name| !declared.contains_key(*name)) {

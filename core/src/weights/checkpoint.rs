@@ -237,11 +237,15 @@ impl Checkpoint {
             _ => return Err(self.wrong_dtype(entry, name)),
         };
         let scales = aligned(self.shard(entry)?.storage.read(entry.scales.clone())?, 2);
+        let infinite = |scale: &[u8; 2]| u16::from_le_bytes(*scale) & 0x7c00 == 0x7c00;
+        if scales.as_chunks().0.iter().any(infinite) {
+            return Err(self.not_finite(&format!("{name}{SCALES_SUFFIX}")));
+        }
         Ok(MatrixData { name: name.to_owned(), shape, format, values, scales, lora: None })
     }
 
     /// The tensor as one axis of `len` values; other axes of the file must be 1.
-    /// `Err` as for [`Checkpoint::matrix`].
+    /// `Err` as for [`Checkpoint::matrix`], and for a value that is not finite.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let entry = self.entry(name)?;
         let shape = &entry.info.shape;
@@ -249,7 +253,16 @@ impl Checkpoint {
         if wide > 1 || shape.iter().product::<usize>() != len {
             return Err(self.wrong_shape(entry, name, &[len]));
         }
-        self.values(name)
+        // Products of 8 bits and softmax can swallow a NaN of a norm or a bias, and rank on.
+        let values = self.values(name)?;
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err(self.not_finite(name)),
+        }
+    }
+
+    fn not_finite(&self, name: &str) -> Error {
+        Error::file(&self.file, format!("tensor `{name}`"), "finite values", "NaN or infinity")
     }
 
     /// All values of a tensor in row-major order, dequantised where needed.

@@ -43,6 +43,11 @@ export async function everything(folder: ModelFiles, page: URL, cache: CacheBack
   is<Same<typeof answer.backend.device, 'webgpu' | 'wasm'>>();
   is<Same<typeof answer.items, ScoredItem[]>>();
   for (const { because } of answer.items) because?.modalities.map(({ modality }) => is<Same<typeof modality, 'image' | 'text' | 'graph'>>());
+  // What may be left out may be undefined, too.
+  const signal: AbortSignal | undefined = undefined;
+  await Recommender.fromPretrained('./model/', { signal, device: undefined, progressCallback: undefined });
+  await recommender.recommend({ history, k: undefined, filter: undefined }, { signal, timeoutMs: undefined });
+  answer.usage.unknownItems.toFixed(answer.timings.explainMs);
   // @ts-expect-error: a request has a history
   await recommender.recommend({ k: 5 });
   // @ts-expect-error: not a part of an item
