@@ -50,7 +50,7 @@ pub fn recommender(config: SasRecConfig) -> SequenceRecommender<Cpu> {
 }
 
 /// A `llara` model whose score of item i is `scores[i]`, whatever the history: all weights are 0
-/// but the bias of `s_fc`.
+/// but the bias of `s_fc`, and the row of `s_fc` where the score is NaN, which no bias may be.
 pub fn constant(scores: &[f32]) -> SequenceRecommender<Cpu> {
     let config = SasRecConfig {
         block: Block::Llara,
@@ -64,11 +64,14 @@ pub fn constant(scores: &[f32]) -> SequenceRecommender<Cpu> {
     let zeros = |name: &str, shape: &[usize]| {
         NamedTensor::f32(name, shape, &vec![0.0; shape.iter().product()])
     };
+    let only = |kept: fn(f32) -> bool| scores.iter().map(move |&s| if kept(s) { s } else { 0.0 });
+    let rows: Vec<f32> = only(f32::is_nan).flat_map(|score| [score; 8]).collect();
+    let bias: Vec<f32> = only(|score| !score.is_nan()).collect();
     let mut tensors = vec![
         zeros("item_embeddings.weight", &[scores.len() + 1, 8]),
         zeros("positional_embeddings.weight", &[5, 8]),
-        zeros("s_fc.weight", &[scores.len(), 8]),
-        NamedTensor::f32("s_fc.bias", &[scores.len()], scores),
+        NamedTensor::f32("s_fc.weight", &[scores.len(), 8], &rows),
+        NamedTensor::f32("s_fc.bias", &[scores.len()], &bias),
     ];
     for norm in ["ln_1", "ln_2", "ln_3", "feed_forward.layer_norm"] {
         tensors.push(zeros(&format!("{norm}.weight"), &[8]));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tributary::bundle::{self, Bundle, BundleText, write_bundle};
 use tributary_core::ErrorKind;
 use tributary_core::backend::cpu::Cpu;
-use tributary_core::recommend::{BundleFile, BundleManifest, COMPONENT_FILES, Request};
+use tributary_core::recommend::{BundleFile, BundleManifest, COMPONENT_FILES, Kind, Request};
 use tributary_core::weights::NamedTensor;
 use tributary_tests::folder::Folder;
 use tributary_tests::tiny_sasrec::{catalogue, config, history, ids_of, save};
@@ -154,6 +154,38 @@ fn a_weight_that_is_not_finite_is_refused_by_name() {
         let error = bad.tmf_recommender(&Cpu::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelInvalid);
         assert!(error.to_string().contains(tensor), "{error}");
+    }
+}
+
+/// Each with one component replaced: the error names what is wrong with the bundle, as the bundle's fault.
+#[test]
+fn parts_that_do_not_fit_are_the_bundles_fault() {
+    let good = tributary::bundle::demo().unwrap();
+    let with = |component: &str, change: &dyn Fn(&str) -> String| {
+        let files = COMPONENT_FILES.iter().filter_map(|(name, ..)| {
+            let (file, bytes) = good.single(name).ok()?;
+            let text = (*name == component).then(|| change(std::str::from_utf8(&bytes).unwrap()));
+            Some((*name, file, text.map_or(bytes, Bytes::from)))
+        });
+        Bundle::of_files(files.collect()).unwrap()
+    };
+    let shorter =
+        with("catalogue", &|text| text.lines().skip(1).map(|l| format!("{l}\n")).collect());
+    let narrow = with("config", &|text| {
+        let mut config: serde_json::Value = serde_json::from_str(text).unwrap();
+        config["max_position_embeddings"] = 5.into();
+        config.to_string()
+    });
+    for (bad, expected) in [(shorter, "embeddings"), (narrow, "max_prompt_tokens")] {
+        let error = Kind::load(&bad, &Cpu::new()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::ModelInvalid, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    for (component, file) in
+        [("encoder_config", "encoder.json"), ("encoder_tokenizer", "encoder_tokenizer.json")]
+    {
+        let error = with(component, &|_| String::new()).encoder(&Cpu::new()).unwrap_err();
+        assert_eq!(error.place().unwrap().0, file, "{error}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! A recommender of any kind: what a bundle becomes.
 
 use super::{
-    Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex, Modality, Prior,
-    Question, Recommendations, Recommender, Request, Scorer, Scores, SequenceRecommender,
-    TmfRecommender, Written,
+    BUNDLE_FILE, Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex,
+    Modality, Prior, Question, Recommendations, Recommender, Request, Scorer, Scores,
+    SequenceRecommender, TmfRecommender, Written,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -36,13 +36,14 @@ impl<B: Backend> Kind<B> {
     /// # Errors
     /// A component that does not fit the others.
     pub fn load(bundle: &Bundle, backend: &B) -> Result<Self> {
-        if bundle.is_graph() {
-            return bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)));
-        }
-        if bundle.manifest.recommender == "tmf" {
-            return bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)));
-        }
-        bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
+        let kind = if bundle.is_graph() {
+            bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)))
+        } else if bundle.manifest.recommender == "tmf" {
+            bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)))
+        } else {
+            bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
+        };
+        kind.map_err(of_the_bundle)
     }
 
     /// The same, with timings from this clock.
@@ -141,5 +142,19 @@ impl<B: Backend> Scorer for Kind<B> {
 
     async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
         with_kind!(self, scorer => scorer.answer_batch(questions).await)
+    }
+}
+
+/// Parts that do not fit each other are the bundle's fault, not that of who loads it.
+fn of_the_bundle(error: Error) -> Error {
+    match error {
+        Error::Argument { operation, argument, expected, found } => {
+            Error::file(BUNDLE_FILE, format!("{operation}: `{argument}`"), expected, found)
+        }
+        Error::Shape { operation, argument, expected, found } => {
+            let (expected, found) = (format!("shape {expected:?}"), format!("{found:?}"));
+            Error::file(BUNDLE_FILE, format!("{operation}: `{argument}`"), expected, found)
+        }
+        other => other,
     }
 }

@@ -22,7 +22,8 @@ impl Bundle {
             tokenizer: self.optional_text("encoder_tokenizer")?,
             preprocessor: self.optional_text("encoder_preprocessor")?,
         };
-        Encoder::load(backend.clone(), Box::new(files), name.into()).map(Some)
+        let encoder = Encoder::load(backend.clone(), Box::new(files), name.into());
+        encoder.map(Some).map_err(renamed)
     }
 
     fn optional_text(&self, component: &str) -> Result<Option<String>> {
@@ -31,6 +32,21 @@ impl Bundle {
             false => Ok(None),
         }
     }
+}
+
+/// Names the bundle's file where an error names the one of an encoder's folder.
+fn renamed(mut error: Error) -> Error {
+    let [config, _, tokenizer, preprocessor] = ENCODER_FILES;
+    if let Error::File { file, .. } | Error::Unsupported { file, .. } = &mut error {
+        let name = match file.as_str() {
+            "config.json" => config,
+            "tokenizer.json" => tokenizer,
+            "preprocessor_config.json" => preprocessor,
+            _ => return error,
+        };
+        *file = name.into();
+    }
+    error
 }
 
 /// The files of [`ENCODER_FILES`] under the names that an encoder's folder has for them.

@@ -125,7 +125,9 @@ impl Bundle {
     /// Another kind of recommender; a configuration, checkpoint or catalogue that does not fit.
     pub fn sequence_recommender<B: Backend>(&self, backend: &B) -> Result<SequenceRecommender<B>> {
         if self.manifest.recommender != "sasrec" {
-            return Err(self.unsupported(&format!("sasrec, {}", GRAPH_RECOMMENDERS.join(", "))));
+            return Err(
+                self.unsupported(&format!("sasrec, {}, tmf", GRAPH_RECOMMENDERS.join(", ")))
+            );
         }
         let (name, text) = self.text("config")?;
         let config = SasRecConfig::parse(name, &text)?;
