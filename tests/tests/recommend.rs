@@ -184,9 +184,9 @@ fn scores_that_are_no_numbers_are_errors_that_name_the_item() {
     let others = Request { candidates: candidates(&["i2"]), ..request };
     assert_eq!(ids_of(&model, others), ["i2"]);
     // Infinite scores are an order.
-    let model = constant(&[f32::NEG_INFINITY, 1.0, f32::INFINITY]);
-    let request = Request { exclude_seen: false, history: history(&["i0"]), ..Request::default() };
-    assert_eq!(ids_of(&model, request), ["i2", "i1", "i0"]);
+    let scores = [(0, f32::NEG_INFINITY), (1, 1.0), (2, f32::INFINITY)];
+    let ranked = top(model.catalogue(), &scores, 3).unwrap();
+    assert_eq!(ranked.iter().map(|(item, _)| *item).collect::<Vec<_>>(), [2, 1, 0]);
 }
 
 #[test]
