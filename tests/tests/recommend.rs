@@ -6,8 +6,8 @@ use tributary_core::ErrorKind;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sasrec::{RepeatedItems, SasRecConfig, SeenItems};
 use tributary_core::recommend::{
-    Catalogue, CatalogueItem, Interaction, ItemId, Request, Scorer, SequenceRecommender, rank_of,
-    top,
+    Catalogue, CatalogueItem, Interaction, ItemId, Recommender, Request, Scorer,
+    SequenceRecommender, rank_of, top,
 };
 use tributary_core::weights::Weights;
 use tributary_tests::tiny_sasrec::{
