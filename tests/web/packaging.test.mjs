@@ -200,7 +200,7 @@ describe('the package as published', { skip: why }, () => {
     try {
       folder = await tarball.example(name);
     } catch (error) {
-      if (error instanceof Unreachable) return t.skip(error.message);
+      if (error instanceof Unreachable) return t.skip(error.message); // nothing to install from: the reason is printed
       throw error;
     }
     await body(t, folder);
