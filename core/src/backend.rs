@@ -18,7 +18,7 @@ mod weight;
 
 pub use mix::Mix;
 pub use segments::{Attend, HeadShape, Mask, Prefix, Segments};
-pub use weight::{LoraData, MatrixData};
+pub use weight::{LoraData, MatrixData, rounds_activations};
 
 use std::fmt::Debug;
 

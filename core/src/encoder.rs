@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use sha2::{Digest, Sha256};
 
 use crate::backend::Backend;
+use crate::digest::hex;
 use crate::error::{Error, Result};
 use crate::models::bert::{Bert, BertConfig, SentencePooling};
 use crate::models::clip::{Clip, ClipConfig};
@@ -142,8 +143,7 @@ impl<B: Backend> Encoder<B> {
             hash.update(name.as_bytes());
             hash.update(checkpoint.raw(name)?);
         }
-        let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{} sha256:{digest}", self.name()))
+        Ok(format!("{} sha256:{}", self.name(), hex(&hash.finalize())))
     }
 
     /// How pictures become pixel values; `Err` for an encoder of texts.

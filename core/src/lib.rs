@@ -5,6 +5,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 // ground
+pub mod digest;
 pub mod dtype;
 pub mod error;
 pub mod random;

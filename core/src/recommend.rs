@@ -34,7 +34,7 @@ mod tmf;
 pub use bundle::{
     BUNDLE_FILE, BUNDLE_FORMAT_VERSION, Bundle, BundleFile, BundleManifest, BundleText,
     CATALOGUE_FILE, COMPONENT_FILES, Component, ENCODER_FILES, FUSION_CONFIG, FUSION_WEIGHTS,
-    GRAPH_TABLE, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG, hex,
+    GRAPH_TABLE, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG,
 };
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use bundle::{behaviour_rows, one_hot};

@@ -7,6 +7,7 @@ use pollster::block_on;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tributary_core::backend::Backend;
+use tributary_core::digest::hex;
 use tributary_core::preprocess::{MAX_PICTURE_BYTES, decode};
 use tributary_core::recommend::Catalogue;
 use tributary_core::weights::check_base_name;
@@ -14,7 +15,7 @@ use tributary_core::{Error, Result};
 
 use crate::data::CATALOGUE_FILE;
 use crate::embedding_table::{TableHeader, TableWriter};
-use crate::encoder::{Encoder, Modality, hex};
+use crate::encoder::{Encoder, Modality};
 
 /// Pictures or texts in one pass: enough rows for the products, few enough for the caches.
 const BATCH: usize = 8;

@@ -7,7 +7,6 @@ use tributary_core::backend::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use tributary_core::backend::gpu::Gpu;
 pub use tributary_core::encoder::{Encoder, normalize};
-pub(crate) use tributary_core::recommend::hex;
 use tributary_core::{Context, Result};
 
 use crate::device::{AnyBackend, Device};

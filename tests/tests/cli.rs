@@ -65,7 +65,7 @@ fn recommend_takes_a_history_and_candidates() {
     };
     let cpu = on("cpu");
     assert_eq!(ranked(&cpu).len(), 10);
-    // burn multiplies q8 weights by activations that are not quantised: near ties may swap.
+    // Sums have another order on burn: near ties may swap.
     let burn = on("burn");
     let score = |items: &Value, id: &Value| {
         let item = items.as_array().unwrap().iter().find(|item| item["id"] == *id);
@@ -73,7 +73,7 @@ fn recommend_takes_a_history_and_candidates() {
     };
     for item in cpu.as_array().unwrap() {
         let (cpu, burn) = (score(&cpu, &item["id"]), score(&burn, &item["id"]));
-        assert!((cpu - burn).abs() < 0.05, "{}: {cpu} on the cpu, {burn} on burn", item["id"]);
+        assert!((cpu - burn).abs() < 1e-3, "{}: {cpu} on the cpu, {burn} on burn", item["id"]);
     }
     if tributary_tests::gpu::open(Default::default()).is_some() {
         assert_eq!(ranked(&cpu), ranked(&on("gpu:software")), "cpu and gpu rank alike");

@@ -125,8 +125,8 @@ fn the_second_forward_allocates_nothing() {
 #[test]
 fn quantised_activations_are_made_once_for_all_products_that_share_them() {
     let Some(gpu) = default().filter(|gpu| gpu.features().dot4) else { return };
-    let weight = gpu.matrix(stored(2, [8, 64], Format::Q4)).unwrap();
-    let mut x = gpu.upload(&uniform(3, 64), [1, 64]).unwrap();
+    let weight = gpu.matrix(stored(2, [8, 544], Format::Q4)).unwrap();
+    let mut x = gpu.upload(&uniform(3, 544), [1, 544]).unwrap();
     let before = gpu.counters();
     for _ in 0..3 {
         gpu.linear(&x, &weight, None).unwrap();
@@ -134,13 +134,13 @@ fn quantised_activations_are_made_once_for_all_products_that_share_them() {
     assert_eq!(difference(before, gpu.counters()).dispatches, 1 + 3);
 
     // Writing into the activation makes them again.
-    let other = uniform(4, 64);
-    let source = gpu.upload(&other, [1, 64]).unwrap();
+    let other = uniform(4, 544);
+    let source = gpu.upload(&other, [1, 544]).unwrap();
     gpu.scatter_rows(&mut x, &[0], &source).unwrap();
     let y = gpu.linear(&x, &weight, None).unwrap();
-    let data = stored(2, [8, 64], Format::Q4);
-    let seen = twin::int8_activations(&other, 64);
-    let truth = twin::linear(&seen, &twin::dequantize(&data), None, 64, 8);
+    let data = stored(2, [8, 544], Format::Q4);
+    let seen = twin::int8_activations(&other, 544);
+    let truth = twin::linear(&seen, &twin::dequantize(&data), None, 544, 8);
     assert_parity("linear after scatter_rows", &read(&gpu, &y), &truth, 1e-6);
 }
 
@@ -169,11 +169,11 @@ fn large_weights_are_split_into_chunks() {
             GpuOptions { max_binding_bytes: Some(16 << 10), features, ..Default::default() };
         let Some(gpu) = open(options) else { return };
         for format in [Format::F32, Format::F16, Format::Q8, Format::Q4] {
-            let (out, input) = (1001, 70);
+            let (out, input) = (1001, 550);
             let data = stored(1, [out, input], format);
             let values = twin::dequantize(&data);
             let table = gpu.matrix(data).unwrap();
-            let ids = indices(2, 30, out);
+            let ids = indices(2, 7, out);
             let y = gpu.embed(&table, &ids).unwrap();
             let label = format!("chunked {format}, {features:?}");
             let truth = twin::rows(&values, input, &ids);
@@ -190,7 +190,7 @@ fn large_weights_are_split_into_chunks() {
             assert_parity(&format!("{label}: linear"), &read(&gpu, &y), &truth, bound);
 
             let y = gpu.linear_rows(&x, &table, &ids).unwrap();
-            let truth = twin::linear(&seen, &twin::rows(&values, input, &ids), None, input, 30);
+            let truth = twin::linear(&seen, &twin::rows(&values, input, &ids), None, input, 7);
             assert_parity(&format!("{label}: linear_rows"), &read(&gpu, &y), &truth, bound);
         }
         // A tile's path over chunks: more rows, fewer columns.

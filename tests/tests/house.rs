@@ -26,7 +26,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
 
 /// The modules of `core`, ground first; a module uses only what stands before it.
 const FLOORS: [&[&str]; 11] = [
-    &["error", "dtype", "random"],
+    &["error", "dtype", "digest", "random"],
     &["backend"],
     &["weights"],
     &["nn"],

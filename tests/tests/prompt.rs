@@ -305,7 +305,7 @@ fn the_prompt_keeps_to_its_limit() {
         lengths.insert(prompt.history.len());
     }
     assert!(lengths.len() > 10, "{lengths:?}");
-    let builder = builder(&TITLES, PromptOptions { max_prompt_tokens: 80, ..options() });
+    let builder = builder(&TITLES, PromptOptions { max_prompt_tokens: 100, ..options() });
     let error = builder.build(&request(&[], &candidates)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InputTooLong, "{error}");
 }

@@ -275,7 +275,8 @@ fn catalogues_read_what_they_write_and_refuse_the_rest() {
     let catalogue = catalogue(5);
     let text = catalogue.to_jsonl().unwrap();
     assert_eq!(Catalogue::from_jsonl("c.jsonl", text.as_bytes()).unwrap(), catalogue);
-    let plain = Catalogue::from_jsonl("c.jsonl", b"{\"id\": 4}\r\n\n{\"id\":\"x\"}").unwrap();
+    let plain =
+        Catalogue::from_jsonl("c.jsonl", b"\xef\xbb\xbf{\"id\": 4}\r\n\n{\"id\":\"x\"}").unwrap();
     assert_eq!((plain.len(), plain.index_of(&"4".into())), (2, Some(0)));
     for (bad, says) in [
         ("{\"id\": \"a\"}\n{\"id\": \"a\"}", "line 2: expected an id not seen before, found a"),

@@ -378,6 +378,7 @@ fn parts_that_do_not_fit_are_errors() {
     with(&|config| config.default_behaviour = Some("x".into()), "default_behaviour");
     with(&|config| config.max_candidates = 0, "max_candidates");
     with(&|config| config.cold_candidates = 7, "cold_candidates");
+    with(&|config| config.prompt.max_prompt_tokens = 20, "template");
     // Candidates that fill the prompt are refused before anything is computed.
     let mut small = config(Level::Item);
     small.prompt.max_prompt_tokens = 150;

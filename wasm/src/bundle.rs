@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tributary_core::backend::gpu::{Gpu, GpuOptions};
-use tributary_core::recommend::{BUNDLE_FILE, Bundle as Verified, BundleFile, BundleManifest, hex};
+use tributary_core::digest::hex;
+use tributary_core::recommend::{BUNDLE_FILE, Bundle as Verified, BundleFile, BundleManifest};
 use tributary_core::{Error, Result};
 use wasm_bindgen::prelude::*;
 

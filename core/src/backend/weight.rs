@@ -24,6 +24,16 @@ pub struct MatrixData {
     pub lora: Option<LoraData>,
 }
 
+/// Whether products of quantised weights with this many input columns round activations to int8.
+///
+/// Narrow ones do not. Of few blocks the rounding errors do not average out: a last bit that
+/// another processor's sum has otherwise can turn one int8 and change a ranking. Narrow weights
+/// stay in the cache, too, where reading them is not what a product waits for (LOG.md). One rule
+/// for every backend, so that they agree.
+pub fn rounds_activations(in_features: usize) -> bool {
+    in_features > 512
+}
+
 /// y = W x + scale * B (A x)
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraData {

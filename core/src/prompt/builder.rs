@@ -119,7 +119,8 @@ impl PromptBuilder {
     /// Prompts in the wording of any of `templates`, about the items of `names`.
     ///
     /// # Errors
-    /// No template, no behaviour, a window that keeps more than it holds.
+    /// No template, no behaviour, a template that alone fills a prompt, a window that keeps more than it
+    /// holds.
     pub fn new(
         tokenizer: &Arc<Tokenizer>,
         templates: &[Template],
@@ -133,11 +134,38 @@ impl PromptBuilder {
             }
         }
         let wording = |template| Wording::new(tokenizer, template, behaviours, &options);
-        Ok(Self {
+        let builder = Self {
             names: Names::new(tokenizer.clone(), options.max_title_tokens),
             wordings: templates.iter().map(wording).collect::<Result<_>>()?,
             options,
-        })
+        };
+        for template in 0..templates.len() {
+            for target_behaviour in 0..behaviours.len() as u32 {
+                builder.check_room(template, target_behaviour)?;
+            }
+        }
+        Ok(builder)
+    }
+
+    /// A template that fills the prompt alone would refuse every request.
+    fn check_room(&self, template: usize, target_behaviour: u32) -> Result<()> {
+        let request = PromptRequest {
+            template,
+            level: Level::Text,
+            history: &[],
+            target_behaviour,
+            candidates: &[],
+            listed: false,
+            seed: 0,
+            answer: None,
+        };
+        match self.build(&request) {
+            Err(Error::InputTooLong { limit, found, .. }) => {
+                let expected = format!("room for more than template {template}'s own {found}");
+                Err(Error::argument("prompt", "max_prompt_tokens", expected, limit))
+            }
+            built => built.map(|_| ()),
+        }
     }
 
     /// The items it knows; more may be added at any time.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::error::{Error, Result};
 use crate::weights::check_base_name;
 
@@ -24,6 +25,9 @@ pub use tmf::{behaviour_rows, one_hot};
 pub const BUNDLE_FILE: &str = "bundle.json";
 /// The form this version reads and writes.
 pub const BUNDLE_FORMAT_VERSION: u32 = 1;
+
+/// The name by which manifests select Triple Modality Fusion.
+pub(super) const TMF: &str = "tmf";
 
 /// File name of the catalogue, one JSON line per item.
 pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
@@ -249,9 +253,4 @@ fn limit(what: String, limit: usize, found: usize) -> Result<()> {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

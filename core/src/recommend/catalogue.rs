@@ -210,12 +210,14 @@ impl Catalogue {
         Ok(Some(index))
     }
 
-    /// Reads one item per line of JSON; empty lines do not count. `file` names it in errors.
+    /// Reads one item per line of JSON; a byte order mark and empty lines do not count. `file`
+    /// names it in errors.
     ///
     /// # Errors
     /// The first line that is not an item, is over 1 MiB, or repeats an id.
     pub fn from_jsonl(file: &str, bytes: &[u8]) -> Result<Self> {
         let mut catalogue = Self::default();
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             let field = || format!("line {}", number + 1);

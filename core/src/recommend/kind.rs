@@ -1,5 +1,6 @@
 //! A recommender of any kind: what a bundle becomes.
 
+use super::bundle::TMF;
 use super::{
     BUNDLE_FILE, Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex,
     Modality, Prior, Question, Recommendations, Recommender, Request, Scorer, Scores,
@@ -38,7 +39,7 @@ impl<B: Backend> Kind<B> {
     pub fn load(bundle: &Bundle, backend: &B) -> Result<Self> {
         let kind = if bundle.is_graph() {
             bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)))
-        } else if bundle.manifest.recommender == "tmf" {
+        } else if bundle.manifest.recommender == TMF {
             bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)))
         } else {
             bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))

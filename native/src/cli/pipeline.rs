@@ -8,6 +8,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tributary_core::digest::hex;
 use tributary_core::{Context, Error, Result};
 
 use super::arguments::PipelineArguments;
@@ -167,5 +168,5 @@ fn digest(paths: &[PathBuf], mut hash: Sha256) -> Result<String> {
             hash.update(map(&path)?);
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
 }

@@ -52,8 +52,10 @@ fn answer_all(recommender: &AnyRecommender, file: &Path) -> Result<Report> {
     let (mut answers, mut failed) = (Vec::new(), 0);
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let request = serde_json::from_str(text);
-        let request =
-            request.map_err(|e| Error::file(&name, format!("line {line}"), "a request", e));
+        let request = request.map_err(|e| {
+            let found = format!("in line {line} of {name}: {e}");
+            Error::argument("recommend", "requests", "one request as JSON per line", found)
+        });
         let answer = request.and_then(|request: Request| recommender.recommend(&request));
         answers.push(match answer {
             Ok(answer) => to_json(&answer)?,

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
+use tributary_core::digest::hex;
 use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::{Error, Result};
 
@@ -292,14 +293,9 @@ pub(super) fn identity(
 ) -> Result<Table> {
     let mut data = table(data)?;
     data.remove("path");
-    data.insert("sha256".into(), hex(hash).into());
+    data.insert("sha256".into(), hex(&hash.finalize()).into());
     let model = table(model)?;
     Ok(Table::from_iter([("model".to_owned(), model.into()), ("data".to_owned(), data.into())]))
-}
-
-/// The digest in lower-case hexadecimal.
-pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first key, with its path, in which two tables differ, and both values.

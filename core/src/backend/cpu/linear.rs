@@ -36,9 +36,20 @@ pub(super) fn linear(
             values.get()[first * cols..][..count * cols].convert_to_f32_slice(&mut scratch);
             task(&scratch);
         }),
-        Values::Quantized(values) => {
+        Values::Quantized(values) if values.rounds_activations() => {
             quantized::linear(level, x.int8(level), values, &mut y, out);
         }
+        Values::Quantized(values) if rows <= FEW_ROWS => {
+            quantized::linear_exact(level, x, values, &mut y, out);
+        }
+        Values::Quantized(values) => float(level, x, &mut y, out, &|first, count, task| {
+            let mut scratch = vec![0.0; count * cols];
+            level.run(
+                #[inline(always)]
+                || values.dequantize(first, &mut scratch),
+            );
+            task(&scratch);
+        }),
     }
     if let Some(bias) = bias {
         threads::rows(&mut y, out, |_, y| {
@@ -107,10 +118,10 @@ pub(super) fn linear_rows(
     let ([rows, cols], out) = (x.shape, asked.len());
     let mut y = vec![0.0; check::elements("linear_rows", [rows, out])?];
     let shared = Shared::new(&mut y);
-    // The same int8 arithmetic as `linear`: an asked logit equals its place in the whole row.
+    // The same arithmetic as `linear`: an asked logit equals its place in the whole row.
     let quantized = match &weight.values {
-        Values::Quantized(values) => Some((x.int8(level), values)),
-        Values::F32(_) | Values::F16(_) => None,
+        Values::Quantized(values) if values.rounds_activations() => Some((x.int8(level), values)),
+        _ => None,
     };
     threads::parallel(out, |i| {
         let row = asked[i] as usize;

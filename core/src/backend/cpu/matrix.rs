@@ -8,7 +8,7 @@ use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::super::{LoraData, MatrixData};
+use super::super::{LoraData, MatrixData, rounds_activations};
 use super::math;
 use crate::dtype::{BLOCK, Format, Q4_BLOCK_BYTES};
 use crate::error::Result;
@@ -97,12 +97,17 @@ impl Values {
         match self {
             Self::F32(values) => out.copy_from_slice(&values.get()[at]),
             Self::F16(values) => values.get()[at].convert_to_f32_slice(out),
-            Self::Quantized(quantized) => quantized.row(row, out),
+            Self::Quantized(quantized) => quantized.dequantize(row, out),
         }
     }
 }
 
 impl Quantized {
+    /// See [`rounds_activations`].
+    pub(super) fn rounds_activations(&self) -> bool {
+        rounds_activations(self.cols)
+    }
+
     /// Blocks of one row.
     pub(super) fn blocks(&self) -> usize {
         self.cols.div_ceil(BLOCK)
@@ -153,14 +158,23 @@ impl Quantized {
         scratch
     }
 
-    fn row(&self, row: usize, out: &mut [f32]) {
+    /// Whole rows from `first` on as f32.
+    #[inline(always)]
+    pub(super) fn dequantize(&self, first: usize, out: &mut [f32]) {
+        if self.cols == 0 {
+            return;
+        }
         let (mut codes, mut scales) = (Vec::new(), Vec::new());
-        let codes = self.codes(row, 1, &mut codes);
-        let scales = self.scales(row, 1, &mut scales);
-        for ((out, codes), scale) in
-            out.chunks_mut(BLOCK).zip(codes.chunks_exact(BLOCK)).zip(scales)
-        {
-            out.iter_mut().zip(codes).for_each(|(y, &code)| *y = f32::from(code) * scale);
+        let rows = out.len() / self.cols;
+        let codes = self.codes(first, rows, &mut codes);
+        let scales = self.scales(first, rows, &mut scales);
+        let rows =
+            codes.chunks_exact(self.blocks() * BLOCK).zip(scales.chunks_exact(self.blocks()));
+        for (out, (codes, scales)) in out.chunks_exact_mut(self.cols).zip(rows) {
+            let blocks = out.chunks_mut(BLOCK).zip(codes.chunks_exact(BLOCK)).zip(scales);
+            for ((out, codes), scale) in blocks {
+                out.iter_mut().zip(codes).for_each(|(y, &code)| *y = f32::from(code) * scale);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::dot;
 use super::matrix::Quantized;
 use super::threads::{self, Shared};
-use super::{Level, math};
+use super::{Level, Tensor, math};
 use crate::dtype::BLOCK;
 
 /// Weight rows a kernel takes at a time.
@@ -135,6 +135,55 @@ pub(super) fn linear(level: Level, x: &QuantizedRows, w: &Quantized, y: &mut [f3
             }
         }
     });
+}
+
+/// y = x W^T for few rows of x that stay f32: codes become f32 on their way into a sum.
+pub(super) fn linear_exact(level: Level, x: &Tensor, w: &Quantized, y: &mut [f32], out: usize) {
+    let y = Shared::new(y);
+    threads::parallel(out.div_ceil(PANEL * 4), |slab| {
+        let first = slab * PANEL * 4;
+        let count = (PANEL * 4).min(out - first);
+        let mut scratch = Scratch::default();
+        let codes = level.run(
+            #[inline(always)]
+            || w.codes(first, count, &mut scratch.codes),
+        );
+        let scales = w.scales(first, count, &mut scratch.scales);
+        let mut values = [0.0; PANEL * 4];
+        for row in 0..x.shape[0] {
+            level.run(
+                #[inline(always)]
+                || float_dots(x.row(row), codes, scales, &mut values[..count]),
+            );
+            y.write(row * out + first, &values[..count]);
+        }
+    });
+}
+
+/// out[i] = sum over blocks of w scale * dot(x, w codes), for each weight row.
+#[inline(always)]
+fn float_dots(x: &[f32], codes: &[i8], scales: &[f32], out: &mut [f32]) {
+    const LANES: usize = 16;
+    let blocks = x.len().div_ceil(BLOCK);
+    let rows = codes.chunks_exact(blocks * BLOCK).zip(scales.chunks_exact(blocks));
+    for (y, (codes, scales)) in out.iter_mut().zip(rows) {
+        let mut totals = [0.0f32; LANES];
+        let (whole, rest) = x.as_chunks::<BLOCK>();
+        let (codes, _) = codes.as_chunks::<BLOCK>();
+        for ((x, codes), scale) in whole.iter().zip(codes).zip(scales) {
+            for (lane, total) in totals.iter_mut().enumerate() {
+                let pair = x[lane] * f32::from(codes[lane])
+                    + x[lane + LANES] * f32::from(codes[lane + LANES]);
+                *total += pair * scale;
+            }
+        }
+        let mut sum: f32 = totals.iter().sum();
+        if let ([_, ..], Some(codes), Some(scale)) = (rest, codes.last(), scales.last()) {
+            let dot: f32 = rest.iter().zip(codes).map(|(x, &code)| x * f32::from(code)).sum();
+            sum += dot * scale;
+        }
+        *y = sum;
+    }
 }
 
 #[derive(Default)]

@@ -5,7 +5,7 @@ use super::quantize_rows::quantize_rows;
 use super::shader::{self, LinearParams, Shader};
 use super::tensor::{Quantised, Rows};
 use super::{Gpu, Matrix, Needs, Tensor, Vector};
-use crate::backend::check;
+use crate::backend::{check, rounds_activations};
 use crate::dtype::Format;
 use crate::error::Result;
 
@@ -57,7 +57,9 @@ fn product(gpu: &Gpu, y: &Tensor, x: &Tensor, weight: &Rows, finish: Finish<'_>)
     let [rows, input] = x.shape;
     let few = rows <= VEC_ROWS;
     let quantised = match weight.format {
-        Format::Q8 | Format::Q4 if gpu.features.dot4 && input > 0 => Some(quantize_rows(gpu, x)?),
+        Format::Q8 | Format::Q4 if gpu.features.dot4 && rounds_activations(input) => {
+            Some(quantize_rows(gpu, x)?)
+        }
         _ => None,
     };
     let shader = choose(weight.format, quantised.is_some(), few, gpu.features);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{BUNDLE_FILE, BundleFile, BundleManifest, BundleText};
+use super::{BUNDLE_FILE, BundleFile, BundleManifest, BundleText, TMF};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::sasrec::SasRecConfig;
@@ -41,7 +41,7 @@ impl Bundle {
             .ok()
             .and_then(|kind| GRAPH_RECOMMENDERS.iter().find(|known| **known == kind));
         if bundle.has("tmf") {
-            bundle.manifest.recommender = "tmf".into();
+            bundle.manifest.recommender = TMF.into();
         } else if let Some(kind) = kind {
             bundle.manifest.recommender = (*kind).into();
         }

@@ -1,7 +1,7 @@
 //! TMF from a bundle: the language model as Hugging Face keeps it, and beside it the fusion, the
 //! embeddings of the catalogue and how requests become prompts.
 
-use super::{BUNDLE_FILE, Bundle};
+use super::{BUNDLE_FILE, Bundle, TMF};
 use crate::backend::{Backend, MatrixData};
 use crate::error::{Error, Result};
 use crate::models::fusion::{Fusion, FusionConfig};
@@ -12,9 +12,6 @@ use crate::recommend::{
 };
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Weights};
-
-/// The name bundles select it by.
-const TMF: &str = "tmf";
 
 impl Bundle {
     /// The bundle's TMF on `backend`.

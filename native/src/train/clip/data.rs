@@ -1,6 +1,7 @@
 //! Items with both a picture and a text, ready for the towers.
 
 use sha2::{Digest, Sha256};
+use tributary_core::digest::hex;
 use tributary_core::models::llama::TokenId;
 use tributary_core::preprocess::PicturePreprocessor;
 use tributary_core::random::Random;
@@ -12,7 +13,6 @@ use super::Batch;
 use super::config::{ClipTrainConfig, SPECIAL_TOKENS};
 use crate::data::CATALOGUE_FILE;
 use crate::encode::{IMAGES_FOLDER, read_picture};
-use crate::encoder::hex;
 
 /// The kind of text that every item has.
 const DESCRIPTION: &str = "title and description";

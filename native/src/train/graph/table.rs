@@ -6,12 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
+use tributary_core::digest::hex;
 pub(super) use tributary_core::recommend::{TABLE_BEHAVIOURS as BEHAVIOURS, TABLE_ITEMS as ITEMS};
 use tributary_core::weights::{Checkpoint, NamedTensor, TensorSpec};
 use tributary_core::{Error, Result};
 
 use super::super::checkpoint;
-use super::super::config::hex;
 use crate::data::{CATALOGUE_FILE, Dataset};
 
 /// What is written.
@@ -66,5 +66,5 @@ pub(crate) fn catalogue_sha256(dataset: &Dataset, data: &Path) -> Result<String>
     };
     let mut hash = Sha256::new();
     hash.update(&bytes);
-    Ok(hex(hash))
+    Ok(hex(&hash.finalize()))
 }
