@@ -253,7 +253,7 @@ impl Error {
         expected: impl ToString,
         found: impl ToString,
     ) -> Self {
-        let (expected, found) = (expected.to_string(), found.to_string());
+        let (expected, found) = (expected.to_string(), quoted(found));
         Self::Argument { operation, argument, expected, found }
     }
 
@@ -266,9 +266,9 @@ impl Error {
     ) -> Self {
         Self::File {
             file: file.to_string(),
-            field: field.to_string(),
+            field: quoted(field),
             expected: expected.to_string(),
-            found: found.to_string(),
+            found: quoted(found),
         }
     }
 
@@ -276,6 +276,17 @@ impl Error {
     pub fn io(path: impl ToString, source: std::io::Error) -> Self {
         Self::Io { path: path.to_string(), source }
     }
+}
+
+/// What a caller or a file said, for a message: a name of a megabyte does not belong there.
+fn quoted(text: impl ToString) -> String {
+    const MAX_CHARS: usize = 300;
+    let mut text = text.to_string();
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Adds the place to an error on its way up.

@@ -288,6 +288,10 @@ fn catalogues_read_what_they_write_and_refuse_the_rest() {
         let error = Catalogue::from_jsonl("c.jsonl", bad.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with("c.jsonl: ") && error.contains(says), "{bad}: {error}");
     }
+    // A message does not repeat what it is about at any length.
+    let twice = format!("{{\"id\": \"{}\"}}\n", "é".repeat(500)).repeat(2);
+    let error = Catalogue::from_jsonl("c.jsonl", twice.as_bytes()).unwrap_err().to_string();
+    assert!(error.chars().count() < 400 && error.ends_with("éé…"), "{error}");
     let long = format!("{{\"id\": \"a\", \"title\": \"{}\"}}", "x".repeat(1 << 20));
     let error = Catalogue::from_jsonl("c.jsonl", long.as_bytes()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);

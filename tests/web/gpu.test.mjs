@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { askFaulty } from './faulty_gpu.mjs';
 import { skip, web } from './harness.mjs';
 
 describe('which device (B15)', { skip }, () => {
@@ -44,60 +45,35 @@ describe('which device (B15)', { skip }, () => {
 
 describe('a lost device (B16)', { skip }, () => {
   const w = web();
-  /** Loads with the lossy worker, asks `asks` times; `armed: 0` spares the load. */
-  const run = ({ at, when = 'before', n = 1, times = 1, armed = 1, asks = 1, options = {}, idle = false }) => w.page((page) => page.evaluate(async ([url, query, options, asks, armed, idle]) => {
-    const channel = new BroadcastChannel('lossy');
-    let destroyed = 0;
-    channel.onmessage = ({ data }) => { if (data.destroyed) destroyed++; };
-    const events = [];
-    const results = [];
-    const loaded = await outcome(tributary.Recommender.fromPretrained(url, {
-      device: 'webgpu', allowSoftwareAdapter: true, worker: () => new Worker(`/hooks/lossy_worker.js?${query}`, { type: 'module' }), ...options,
-    }).then((recommender) => { window.r = recommender; return true; }));
-    if (loaded.value) {
-      for (const type of ['devicelost', 'recovered']) r.addEventListener(type, (event) => events.push([type, event.willRecover]));
-      if (!armed) channel.postMessage({ arm: true });
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      for (let i = 0; i < asks; i++) {
-        if (idle) {
-          channel.postMessage({ destroy: true });
-          await new Promise((resolve) => setTimeout(resolve, 200));
-        }
-        results.push(await outcome(r.recommend({ history: ['vase-01', 'sock-01'], k: 3 })));
-      }
-      await r.dispose();
-    }
-    return { loaded, results, events, destroyed };
-  }, [w.server.bundle().url, new URLSearchParams({ at, when, n, times, armed }).toString(), options, asks, armed, idle]));
+  const run = ({ asks = 1, options, idle, ...query }) => askFaulty(w, { fault: 'lose', ...query }, { options, idle, asks: Array(asks).fill({}) });
   const lost = [['devicelost', true], ['recovered', null]];
-  const flat = (events) => events.map(([type, willRecover]) => [type, willRecover ?? null]);
 
   it('during the upload of weights: the load is made once more', async () => {
     // Past the self-check's own device.
-    const { loaded, results, destroyed } = await run({ at: 'writeBuffer', n: 60 });
-    assert.equal(destroyed, 1);
+    const { loaded, results, failed } = await run({ at: 'writeBuffer', n: 60 });
+    assert.equal(failed, 1);
     assert.ok(loaded.value, JSON.stringify(loaded));
     assert.equal(results[0].value?.items.length, 3, JSON.stringify(results));
   });
   for (const [name, at, when] of [['before a pass is submitted', 'submit', 'before'], ['while prefill and scores run', 'submit', 'after'], ['while they are read back', 'mapAsync', 'after']]) {
     it(`${name}: recovered, and the call is answered`, async () => {
-      const { loaded, results, events, destroyed } = await run({ at, when, armed: 0 });
+      const { loaded, results, events, failed } = await run({ at, when, armed: 0 });
       assert.ok(loaded.value, JSON.stringify(loaded));
-      assert.equal(destroyed, 1, `${at} was not reached`);
+      assert.equal(failed, 1, `${at} was not reached`);
       assert.equal(results[0].value?.items.length, 3, JSON.stringify(results));
-      assert.deepEqual(flat(events), lost);
+      assert.deepEqual(events, lost);
     });
   }
   it('while idle', async () => {
-    const { results, events, destroyed } = await run({ at: 'idle', idle: true });
-    assert.equal(destroyed, 1);
+    const { results, events, failed } = await run({ at: 'idle', idle: true });
+    assert.equal(failed, 1);
     assert.equal(results[0].value?.items.length, 3, JSON.stringify(results));
-    assert.deepEqual(flat(events), lost);
+    assert.deepEqual(events, lost);
   });
   it('a third time within a minute is DEVICE_LOST', async () => {
     const { results, events } = await run({ at: 'idle', idle: true, times: 3, asks: 3 });
     assert.deepEqual(results.map(({ code }) => code ?? 'ok'), ['ok', 'ok', 'DEVICE_LOST']);
-    assert.deepEqual(flat(events), [...lost, ...lost, ['devicelost', false]]);
+    assert.deepEqual(events, [...lost, ...lost, ['devicelost', false]]);
   });
   it('for ever: DEVICE_LOST, never a loop', async () => {
     const { results } = await run({ at: 'submit', n: 1, times: 1000, armed: 0 });
@@ -107,6 +83,6 @@ describe('a lost device (B16)', { skip }, () => {
     const { results, events } = await run({ at: 'idle', idle: true, options: { onDeviceLost: 'reject' } });
     assert.equal(results[0].code, 'DEVICE_LOST', JSON.stringify(results));
     assert.equal(results[0].retriable, true);
-    assert.deepEqual(flat(events), [['devicelost', false]]);
+    assert.deepEqual(events, [['devicelost', false]]);
   });
 });

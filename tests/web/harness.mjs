@@ -1,6 +1,7 @@
 // What every test of the package starts from: the server with faults, one Chromium, a page with the
 // package on it. Set CHROMIUM to use another browser than the system's.
 
+import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before } from 'node:test';
 import { chromium } from 'playwright-core';
@@ -44,6 +45,19 @@ export function web() {
       await context.close();
     }
   };
+  /** `use` runs in a page, with a loaded recommender of the demo bundle. */
+  state.recommender = (use, argument) => state.page(async (page) => {
+    const result = await page.evaluate(async ([url, use, argument]) => {
+      const r = await tributary.Recommender.fromPretrained(url, { device: 'wasm' });
+      try {
+        return await eval(use)(r, argument);
+      } finally {
+        await r.dispose();
+      }
+    }, [state.server.bundle().url, String(use), argument]);
+    assert.deepEqual(page.problems, []);
+    return result;
+  });
   state.openPage = (context, path = '/page.html') => openPage(state, context, path);
   return state;
 }

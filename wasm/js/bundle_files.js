@@ -1,6 +1,6 @@
 // From an address or the user's ModelFiles to a core `Bundle` with every byte hashed.
 
-import { abortError, isAbort, throwIfAborted, TributaryError } from './errors.js';
+import { abortError, isAbort, show, throwIfAborted, TributaryError } from './errors.js';
 import { callCore, FileSink, stepDown } from './file_sink.js';
 import { checkDigest, sriOf } from './integrity.js';
 import { download, offline, online } from './network.js';
@@ -35,7 +35,7 @@ export async function readBundle(context) {
     const files = bundle.files();
     const strange = Object.keys(wanted.integrity).find((name) => name !== MANIFEST && !files.some((file) => file.name === name));
     if (strange !== undefined) {
-      throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`integrity\` pins "${strange}", which is no file of the bundle`, { field: 'integrity', file: strange });
+      throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`integrity\` pins ${show(strange)}, which is no file of the bundle`, { field: 'integrity', file: strange });
     }
     const total = files.reduce((sum, file) => sum + file.bytes, 0);
     if (wanted.budget !== undefined && total > wanted.budget) {

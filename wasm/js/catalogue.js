@@ -41,10 +41,17 @@ export class Catalogue {
     return this.#known.get(id);
   }
 
-  /** @param {string} id @param {Item} given What a caller says of a known item is shown, filtered and written in its form. */
-  describe(id, given) {
+  /** What is known of an item, and over it what a caller says of it now. @param {string} id @param {Item} given @returns {Item} */
+  described(id, given) {
     const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-    this.#known.set(id, { .../** @type {Item} */ (this.#known.get(id)), ...said });
+    // Two names of one thing: a new text must not stand behind an old description.
+    const words = given.description ?? given.text;
+    return { .../** @type {Item} */ (this.#known.get(id)), ...(words !== undefined && { text: words, description: words }), ...said };
+  }
+
+  /** @param {string} id @param {Item} given From now on it is shown, filtered and written in this form. */
+  describe(id, given) {
+    this.#known.set(id, this.described(id, given));
     this.#forms.set(id, given.id);
   }
 

@@ -36,6 +36,8 @@ export interface Picture { width: number; height: number; rgba: Uint8Array | Uin
 export default function init(options: { module_or_path: string | URL | Response | BufferSource | WebAssembly.Module }):
   Promise<{ memory?: WebAssembly.Memory } | void>;
 export function self_check(): Promise<number>;
+/** Bytes of the last allocation that failed, 0 if none did; the one export that may be called after a trap. */
+export function failed_allocation(): number;
 export function gpu_self_check(allow_software: boolean): Promise<{ adapter: string; nmse: number }>;
 export class Bundle {
   constructor(manifest: Uint8Array);

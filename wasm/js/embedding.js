@@ -2,7 +2,7 @@
 
 import { invalid } from './errors.js';
 import { isImageInput, pictureSource } from './picture_input.js';
-import { checkItem, textOf, wellFormed } from './requests.js';
+import { checkItem, readable, textOf } from './requests.js';
 
 /** @import {ImageInput, Item} from './index.js' */
 
@@ -42,7 +42,7 @@ function asTextOrPicture(input, argument, encodes) {
   };
   if (typeof input === 'string') {
     need('text');
-    return { text: wellFormed(input) };
+    return { text: readable('embed', argument, input) };
   }
   if (isImageInput(input)) {
     need('image');
@@ -51,7 +51,7 @@ function asTextOrPicture(input, argument, encodes) {
   const item = checkItem('embed', argument, input);
   if (item.image !== undefined && encodes.includes('image')) return { picture: item.image };
   need('text');
-  return { text: textOf(item) };
+  return { text: readable('embed', argument, textOf(item)) };
 }
 
 /**

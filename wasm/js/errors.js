@@ -34,9 +34,12 @@ export class TributaryError extends Error {
   }
 }
 
-/** What every abort rejects with, whatever reason the signal has. */
-export function abortError() {
-  return new DOMException('The operation was aborted.', 'AbortError');
+/** What every abort rejects with; a reason that the caller gave is its cause. @param {AbortSignal | null} [signal] */
+export function abortError(signal) {
+  const error = new DOMException('The operation was aborted.', 'AbortError');
+  const cause = signal?.reason;
+  // The constructor takes none. A signal's reason by default is an AbortError as well.
+  return cause === undefined || isAbort(cause) ? error : Object.defineProperty(error, 'cause', { value: cause, configurable: true, writable: true });
 }
 
 /** @param {unknown} error @returns {error is DOMException} */
@@ -46,7 +49,7 @@ export function isAbort(error) {
 
 /** @param {AbortSignal | null | undefined} signal */
 export function throwIfAborted(signal) {
-  if (signal?.aborted) throw abortError();
+  if (signal?.aborted) throw abortError(signal);
 }
 
 /** @param {unknown} error */

@@ -1,7 +1,7 @@
 // What runs beside the WebAssembly instance: one bundle and its engine, called over a port. It has no
 // queue and no policy; both are on the page, which may have to replace it.
 
-import { fromCore, throwIfAborted, TributaryError } from './errors.js';
+import { throwIfAborted, TributaryError } from './errors.js';
 import { readBundle } from './bundle_files.js';
 import { decode } from './image.js';
 import { plainFetch } from './network.js';
@@ -34,7 +34,7 @@ export function serve(port, { onDispose } = {}) {
   /** @type {string | undefined} */ let fallbackReason;
 
   const ready = () => {
-    if (!engine) throw new TributaryError('DEVICE_LOST', 'the device was lost and could not be opened again');
+    if (!engine) throw new TributaryError('DEVICE_LOST', 'the device was lost, or out of memory, and is not open');
     return engine;
   };
 
@@ -44,9 +44,18 @@ export function serve(port, { onDispose } = {}) {
    * @template T @param {() => T | Promise<T>} body @returns {Promise<T>}
    */
   const exclusive = (body) => {
-    const turn = last.then(() => guarded(body));
+    const turn = last.then(() => guarded(body)).catch(giveUpIfFull);
     last = turn.catch(() => {});
     return turn;
+  };
+
+  /** What could not be allocated stays broken, so a GPU that was full once is opened again. @param {unknown} error @returns {never} */
+  const giveUpIfFull = (error) => {
+    if (!isDead() && error instanceof TributaryError && error.code === 'OUT_OF_MEMORY') {
+      engine?.free();
+      engine = undefined;
+    }
+    throw error;
   };
 
   const release = () => {
@@ -84,14 +93,15 @@ export function serve(port, { onDispose } = {}) {
   const fastest = async (noGpu, signal) => {
     fallbackReason = noGpu;
     if (noGpu !== undefined) return open('cpu', signal);
-    const fatal = (/** @type {unknown} */ error) => signal.aborted || /** @type {any} */ (fromCore(error)).code === 'WASM_TRAP';
+    // A GPU without room is one that cannot be had; an instance without room is dead.
+    const fatal = () => signal.aborted || isDead();
     /** @type {Engine | undefined} */ let gpu;
     let onGpu = Infinity;
     try {
       gpu = await open('gpu', signal);
       onGpu = await measure(gpu);
     } catch (error) {
-      if (fatal(error)) throw error;
+      if (fatal()) throw error;
       gpu?.free();
       fallbackReason = /** @type {Error} */ (error).message;
       return open('cpu', signal);
@@ -107,7 +117,7 @@ export function serve(port, { onDispose } = {}) {
       }
     } catch (error) {
       // Memory for a second engine may be missing; the first one works.
-      if (fatal(error)) throw error;
+      if (fatal()) throw error;
     }
     cpu?.free();
     return gpu;
@@ -126,9 +136,8 @@ export function serve(port, { onDispose } = {}) {
         try {
           await checkGpu(argument.allowSoftware);
         } catch (error) {
-          const { code, message } = /** @type {TributaryError} */ (fromCore(error));
-          if (device === 'webgpu' || code === 'WASM_TRAP') throw error;
-          noGpu = message;
+          if (device === 'webgpu' || isDead()) throw error;
+          noGpu = /** @type {Error} */ (error).message;
         }
       }
       throwIfAborted(signal);
@@ -203,7 +212,7 @@ export function serve(port, { onDispose } = {}) {
  * @param {Engine} engine
  */
 async function measure(engine) {
-  const ids = engine.items().map(({ id }) => String(id));
+  const ids = (await guarded(() => engine.items())).map(({ id }) => String(id));
   const candidates = ids.slice(-MEASURED_CANDIDATES);
   let best = Infinity;
   for (let run = 0; run <= MEASURED_RUNS; run++) {

@@ -1,7 +1,7 @@
 // Pictures become RGBA on white. What can be decoded is checked in the first bytes, and its size
 // before a decoder allocates anything.
 
-import { isAbort, messageOf, throwIfAborted, TributaryError } from './errors.js';
+import { isAbort, messageOf, show, throwIfAborted, TributaryError } from './errors.js';
 import { imageSize } from './image_size.js';
 
 /** @import {Picture} from './core.js' */
@@ -41,7 +41,7 @@ async function fetchPicture(url, signal) {
     return await response.blob();
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw imageError(`${url}: ${messageOf(error)}`, error);
+    throw imageError(`${show(url)}: ${messageOf(error)}`, error);
   }
 }
 

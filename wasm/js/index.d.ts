@@ -31,7 +31,10 @@ export interface CacheBackend {
 }
 /** A bundle that does not come by HTTP: a folder picked by the user, a file system, an archive. */
 export interface ModelFiles {
-  /** Reads a file of the bundle, `bundle.json` first. A missing file rejects with a `NotFoundError` or `ENOENT`. */
+  /**
+   * Reads a file of the bundle, `bundle.json` first. A missing file rejects with a `NotFoundError` or
+   * `ENOENT`. A stream that gives 1000 empty chunks in a row is refused.
+   */
   read(file: string, range?: [start: number, end: number]): Promise<ReadableStream<Uint8Array> | Uint8Array>;
   list?(): Promise<string[]>;
 }
@@ -78,8 +81,12 @@ export interface LoadOptions {
   dtype?: DType | Partial<Record<ModuleName, DType>> | undefined;
   /** Bundles carry merged weights; none takes adapters yet: rejects with ADAPTER_INVALID. */
   adapter?: string | { model: string; revision?: string; scale?: number } | undefined;
+  /** What it throws is reported (`reportError`, in Node `console.error`), and the load goes on. */
   progressCallback?: ((e: ProgressInfo) => void) | undefined;
-  /** Aborting rejects with a DOMException named AbortError; what was downloaded is kept for the next time. */
+  /**
+   * Aborting rejects with a DOMException named AbortError; a reason given to `abort` is its `cause`. What was
+   * downloaded is kept for the next time.
+   */
   signal?: AbortSignal | undefined;
   /** Use the cache alone; OFFLINE when a file is missing there. */
   localFilesOnly?: boolean | undefined;
@@ -114,7 +121,10 @@ export interface LoadOptions {
 /** A string is an address. PNG, JPEG, WebP, GIF, BMP and AVIF; the first frame of an animation. */
 export type ImageInput = Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement
   | OffscreenCanvas | HTMLVideoElement | URL | string;
-/** A string, or a whole number up to 2^53. `42` and `'42'` are the same item; you get back the form you gave. */
+/**
+ * A string, or a whole number up to 2^53. `42` and `'42'` are the same item; you get back the form you gave. An
+ * empty string, or one with half of a surrogate pair, is no id: INVALID_ARGUMENT, from `setCatalog` a skipped item.
+ */
 export type ItemId = string | number;
 export interface Item {
   id: ItemId;
@@ -142,7 +152,7 @@ export interface RecommendRequest {
   history: ReadonlyArray<ItemId | Interaction>;
   /** Default: the whole catalogue. Any item that is known, also one that `setCatalog` with `replace` left out. */
   candidates?: ReadonlyArray<ItemId | Item> | undefined;
-  /** For models that read text; INVALID_ARGUMENT elsewhere. */
+  /** For models that read text; INVALID_ARGUMENT elsewhere. At most 500 000 characters. */
   query?: string | undefined;
   /** Items to return at most. Default 10. */
   k?: number | undefined;
@@ -193,11 +203,15 @@ export interface RecommendResponse {
   timings: { queueMs: number; encodeMs: number; prefillMs: number; scoreMs: number; explainMs: number; totalMs: number };
 }
 export interface RunOptions {
-  /** Rejects at once; a pass that is already running ends unseen. */
+  /** Rejects at once, as in `LoadOptions`; a pass that is already running ends unseen. */
   signal?: AbortSignal | undefined;
   /** Calls of users go before background work. Default `user`. */
   priority?: 'user' | 'background' | undefined;
-  /** TIMEOUT after so long, waiting in the queue included. */
+  /**
+   * TIMEOUT after so long, waiting in the queue included. A worker that still runs the call 30 s later is
+   * taken for hung and replaced, if it can be; the calls behind it wait until then. The same holds for
+   * `signal`. A call with neither waits as long as it takes, and those behind it with it.
+   */
   timeoutMs?: number | undefined;
 }
 export type RerankRequest =
@@ -239,12 +253,13 @@ export class Recommender extends EventTarget implements AsyncDisposable {
     AsyncIterable<{ item: ScoredItem } | { reasonDelta: string; id: ItemId } | { done: RecommendResponse }>;
   /**
    * Orders documents by the cosine of their text embeddings with the query's, or with the mean of the
-   * history's. INVALID_ARGUMENT when `info.encodes` has no `text`.
+   * history's. INVALID_ARGUMENT when `info.encodes` has no `text`. Texts have at most 500 000 characters.
    */
   rerank(req: RerankRequest, o?: RunOptions): Promise<{ results: { index: number; relevanceScore: number }[] }>;
   /**
    * One row of length 1 per input, texts and pictures in one space. A string is a text (give a `URL`
-   * for a picture); an item is its picture where it has one, else its text.
+   * for a picture); an item is its picture where it has one, else its text. The encoder reads the start of
+   * a long text; one of more than 500 000 characters is INPUT_TOO_LONG.
    */
   embed(inputs: ReadonlyArray<string | ImageInput | Item>,
     o?: RunOptions & { normalize?: true | undefined }): Promise<{ data: Float32Array; dims: [number, number] }>;

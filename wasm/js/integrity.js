@@ -1,6 +1,6 @@
 // Subresource-integrity strings: `sha256-<base64>` and the like, as in HTML.
 
-import { TributaryError } from './errors.js';
+import { show, TributaryError } from './errors.js';
 
 /** @import {BundleFile} from './core.js' */
 
@@ -11,7 +11,7 @@ const ALGORITHMS = { sha256: 'SHA-256', sha384: 'SHA-384', sha512: 'SHA-512' };
 function parse(file, sri) {
   const [, algorithm, base64] = /^(sha256|sha384|sha512)-([A-Za-z0-9+/_-]+=*)$/.exec(sri) ?? [];
   if (!algorithm) {
-    throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`integrity\` of ${file} is "${sri}", expected sha256-, sha384- or sha512- and a base64 hash`, { field: 'integrity', file });
+    throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`integrity\` of ${file} is ${show(sri)}, expected sha256-, sha384- or sha512- and a base64 hash`, { field: 'integrity', file });
   }
   return [algorithm, base64.replace(/-/g, '+').replace(/_/g, '/').replace(/=+$/, '')];
 }

@@ -2,6 +2,7 @@
 
 import { invalid, messageOf, TributaryError } from './errors.js';
 import { memoryCache } from './page_services.js';
+import { onlyKeys } from './requests.js';
 
 /** @import {CacheBackend, Device, DType, LoadOptions, ModelFiles} from './index.js' */
 /** @import {WasmSource} from './runtime.js' */
@@ -60,8 +61,7 @@ function isCacheBackend(value) {
 /** @param {string | URL | ModelFiles} model @param {LoadOptions} options */
 export function readOptions(model, options) {
   if (typeof options !== 'object' || options === null) throw invalid(OPERATION, 'options', options, 'an object');
-  const unknown = Object.keys(options).find((key) => !KNOWN.includes(key));
-  if (unknown !== undefined) throw invalid(OPERATION, 'options', unknown, `only these: ${KNOWN.join(', ')}`);
+  onlyKeys(OPERATION, 'options', options, KNOWN);
   const files = isModelFiles(model) ? model : undefined;
   if (!files && typeof model !== 'string' && !(model instanceof URL)) throw invalid(OPERATION, 'model', model, 'an address or a ModelFiles');
   if (options.adapter !== undefined) throw noAdapters();

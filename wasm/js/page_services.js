@@ -25,7 +25,7 @@ export function pageServices({ fetch, files, cache, progress }) {
 
     fetch: async ({ url, headers, cache }, signal) => {
       const response = await /** @type {typeof globalThis.fetch} */ (fetch)(url, { headers, cache, signal });
-      return { status: response.status, headers: Object.fromEntries(response.headers), stream: streams.add(response.body ?? empty()) };
+      return { status: response.status, headers: Object.fromEntries(response.headers), stream: streams.add(response.body ?? empty(), unfit('fetch', url)) };
     },
 
     read: async (/** @type {string} */ file) => {
@@ -36,15 +36,15 @@ export function pageServices({ fetch, files, cache, progress }) {
         throw readError(file, error);
       }
       const stream = content instanceof Uint8Array ? new Blob([/** @type {BlobPart} */ (content)]).stream() : content;
-      if (typeof stream?.getReader !== 'function') throw new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`read\` gave ${show(content)} for ${file}, expected a ReadableStream or a Uint8Array`, { field: 'read', file });
-      return { stream: streams.add(stream) };
+      if (typeof stream?.getReader !== 'function') throw unfit('read', file)(show(content));
+      return { stream: streams.add(stream, unfit('read', file)) };
     },
 
     cacheMatch: async (/** @type {string} */ key) => {
       const response = await backend().match(key);
       if (!response) return undefined;
       const blob = await response.blob();
-      return { size: blob.size, stream: streams.add(blob.stream()) };
+      return { size: blob.size, stream: streams.add(blob.stream(), unfit('cache', key)) };
     },
     cachePut: (/** @type {string} */ key) => {
       writers.set(nextWriter, streamWriter((body) => backend().put(key, new Response(body))));
@@ -58,6 +58,11 @@ export function pageServices({ fetch, files, cache, progress }) {
     },
     cacheDelete: (/** @type {string} */ key) => backend().delete(key),
   };
+}
+
+/** @param {string} option @param {string} file @returns {(gave: string) => TributaryError} */
+function unfit(option, file) {
+  return (gave) => new TributaryError('INVALID_ARGUMENT', `fromPretrained: \`${option}\` gave ${gave} for ${file}, expected bytes: a Uint8Array or a ReadableStream of such`, { field: option, file });
 }
 
 /** @returns {ReadableStream<Uint8Array>} */

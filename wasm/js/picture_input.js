@@ -1,7 +1,7 @@
 // ImageInput to what can cross to a worker. Elements of the page are read here; files and addresses are
 // fetched and decoded beside the engine.
 
-import { messageOf, TributaryError } from './errors.js';
+import { messageOf, show, TributaryError } from './errors.js';
 
 /** @import {ImageInput} from './index.js' */
 /** @import {PictureSource} from './image.js' */
@@ -35,7 +35,7 @@ export async function pictureSource(input) {
     try {
       return new URL(/** @type {string | URL} */ (input), globalThis.document?.baseURI ?? globalThis.location?.href).href;
     } catch (error) {
-      throw imageError(`${JSON.stringify(String(input))} is not an address`, error);
+      throw imageError(`${show(String(input))} is not an address`, error);
     }
   }
   if (isA('Blob', input)) return /** @type {Blob} */ (input);

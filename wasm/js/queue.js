@@ -73,7 +73,7 @@ export async function limited({ signal, timeoutMs }, disposed, body) {
         controller.abort();
       };
       const until = { once: true, signal: over.signal };
-      signal?.addEventListener('abort', () => fail(abortError()), until);
+      signal?.addEventListener('abort', () => fail(abortError(signal)), until);
       disposed.addEventListener('abort', () => fail(disposedError()), until);
       if (timeoutMs !== undefined) {
         const timer = setTimeout(() => fail(new TributaryError('TIMEOUT', `not done after ${timeoutMs} ms`, { field: 'timeoutMs' })), Math.min(timeoutMs, LONGEST_TIMER_MS));

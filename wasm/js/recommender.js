@@ -9,7 +9,7 @@ import { pageServices } from './page_services.js';
 import { pictureSource } from './picture_input.js';
 import { limited, Queue } from './queue.js';
 import { reason } from './reason.js';
-import { checkCatalogItem, checkHistory, checkItem, checkRequest, engineItem, idText, inPublicWords, isObject, list, nothingToTell, runOptions, textOf, wellFormed } from './requests.js';
+import { checkCatalogItem, checkRequest, checkRerank, engineItem, idText, inPublicWords, isObject, list, nothingToTell, readable, runOptions, textOf } from './requests.js';
 import { Session } from './session.js';
 import { embedAll, rank } from './embedding.js';
 
@@ -17,7 +17,7 @@ import { embedAll, rank } from './embedding.js';
 /** @import {Loaded} from './host.js' */
 /** @import {CatalogInfo, DType, Item, LoadOptions, ModelFiles, ModelInfo, ProgressInfo, RecommendRequest, RecommendResponse, RerankRequest, RunOptions, ScoredItem} from './index.js' */
 /** @typedef {ReturnType<typeof checkRequest>} Checked */
-/** @typedef {{ response: RecommendResponse, explain: (ids: string[]) => Promise<ScoredItem[]>, explained: (items: ScoredItem[]) => RecommendResponse }} Answered  `explained` is the response with these items and the time that `explain` took. */
+/** @typedef {{ response: RecommendResponse, explain: (ids: string[], signal: AbortSignal) => Promise<ScoredItem[]>, explained: (items: ScoredItem[]) => RecommendResponse }} Answered  `explained` is the response with these items and the time that `explain` took. */
 
 const EXPLAINED = 3;
 /** Of `memoryBudgetBytes`. */
@@ -77,7 +77,7 @@ export class Recommender extends EventTarget {
     const checked = readOptions(model, options);
     runOptions('fromPretrained', { signal: options.signal });
     const { files, base, name, budget, cache, recover } = checked;
-    const progress = (/** @type {ProgressInfo} */ event) => report(options.progressCallback, event);
+    const progress = (/** @type {ProgressInfo} */ event) => void report(options.progressCallback, event);
     return limited({ signal: options.signal }, new AbortController().signal, async (signal) => {
       const session = new Session({
         worker: options.worker,
@@ -108,9 +108,9 @@ export class Recommender extends EventTarget {
     });
   }
 
-  /** @param {string} operation @param {RunOptions | undefined} options @param {(signal: AbortSignal) => Promise<any>} body */
-  #limited(operation, options, body) {
-    return limited(runOptions(operation, options), this.#disposed.signal, body);
+  /** @param {RunOptions} options @param {(signal: AbortSignal) => Promise<any>} body */
+  #limited(options, body) {
+    return limited(options, this.#disposed.signal, body);
   }
 
   /** @returns {Promise<Catalogue>} */
@@ -123,7 +123,7 @@ export class Recommender extends EventTarget {
 
   /** @returns {Promise<Item[]>} */
   async catalog() {
-    return this.#limited('catalog', {}, (signal) => this.#queue.run('user', signal, async () => (await this.#items()).bundled()));
+    return this.#limited({}, (signal) => this.#queue.run('user', signal, async () => (await this.#items()).bundled()));
   }
 
   /**
@@ -133,10 +133,11 @@ export class Recommender extends EventTarget {
    */
   async setCatalog(items, options = {}) {
     const operation = 'setCatalog';
-    const { mode = 'replace', priority = 'background' } = options;
+    const { mode = 'replace', priority = 'background', progressCallback } = runOptions(operation, options, ['mode', 'progressCallback']);
+    if (progressCallback !== undefined && typeof progressCallback !== 'function') throw invalid(operation, 'progressCallback', progressCallback, 'a function');
     if (mode !== 'add' && mode !== 'replace') throw invalid(operation, 'mode', mode, 'add or replace');
     if (!items || !(Symbol.iterator in Object(items) || Symbol.asyncIterator in Object(items))) throw invalid(operation, 'items', items, 'an iterable of items');
-    return this.#limited(operation, options, async (signal) => {
+    return this.#limited(options, async (signal) => {
       const catalogue = await this.#queue.run(priority, signal, () => this.#items());
       const given = [];
       for await (const item of /** @type {AsyncIterable<Item>} */ (items)) {
@@ -162,7 +163,7 @@ export class Recommender extends EventTarget {
           if (!(error instanceof TributaryError && ITEM_FAULTS.has(error.code))) throw error;
           result.skipped.push({ id: item.id, reason: error.message });
         }
-        report(options.progressCallback, { status: 'compile', name: this.#options.name, progress: (100 * (index + 1)) / given.length });
+        void report(progressCallback, { status: 'compile', name: this.#options.name, progress: (100 * (index + 1)) / given.length });
       }
       catalogue.list(listed, mode);
       result.items = [...catalogue.listed()].length;
@@ -178,7 +179,7 @@ export class Recommender extends EventTarget {
       return { pixels: 0, image };
     }
     const picture = item.image !== undefined && this.info.encodes.includes('image') ? await pictureSource(item.image) : undefined;
-    const { pixels } = await this.#session.run('addItem', { item: engineItem(item), picture }, signal);
+    const { pixels } = await this.#session.run('addItem', { item: engineItem(item), picture }, signal, signal);
     catalogue.added(id, item, picture);
     return { pixels, image: picture !== undefined };
   }
@@ -186,11 +187,12 @@ export class Recommender extends EventTarget {
   /** @param {RecommendRequest} request @param {RunOptions} [options] @returns {Promise<RecommendResponse>} */
   async recommend(request, options = {}) {
     const checked = checkRequest(request);
-    return this.#limited('recommend', options, async (signal) => {
+    runOptions('recommend', options);
+    return this.#limited(options, async (signal) => {
       const asked = performance.now();
       return this.#queue.run(options.priority ?? 'user', signal, async () => {
         const { response, explain, explained } = await this.#answer(checked, performance.now() - asked, signal);
-        const reasoned = new Map((await explain(toExplain(checked, response))).map((item) => [item.id, item]));
+        const reasoned = new Map((await explain(toExplain(checked, response), signal)).map((item) => [item.id, item]));
         return explained(response.items.map((item) => reasoned.get(item.id) ?? item));
       });
     });
@@ -203,15 +205,15 @@ export class Recommender extends EventTarget {
   async *recommendStream(request, options = {}) {
     const checked = checkRequest(request);
     const asked = performance.now();
-    const priority = options.priority ?? 'user';
+    const { priority = 'user' } = runOptions('recommendStream', options);
     /** @type {Answered} */
-    const { response, explain, explained } = await this.#limited('recommendStream', options, (signal) =>
+    const { response, explain, explained } = await this.#limited(options, (signal) =>
       this.#queue.run(priority, signal, () => this.#answer(checked, performance.now() - asked, signal)));
     for (const item of response.items) yield { item };
     const items = response.items.slice();
     for (const id of toExplain(checked, response)) {
-      const [reasoned] = await this.#limited('recommendStream', options, (signal) =>
-        this.#queue.run(priority, signal, () => explain([id])));
+      const [reasoned] = await this.#limited(options, (signal) =>
+        this.#queue.run(priority, signal, () => explain([id], signal)));
       items[items.findIndex((item) => item.id === reasoned.id)] = reasoned;
       yield { reasonDelta: reasoned.reason, id: reasoned.id };
     }
@@ -227,17 +229,17 @@ export class Recommender extends EventTarget {
     const engine = { ...checked.engine, ...candidatesOf(checked, catalogue) };
     throwIfAborted(signal);
     /** @type {{ answer?: EngineAnswer, memoryBytes?: number }} */
-    const { answer, memoryBytes = 0 } = engine.candidates?.length === 0 ? {} : await this.#run('recommend', engine);
+    const { answer, memoryBytes = 0 } = engine.candidates?.length === 0 ? {} : await this.#run('recommend', engine, signal);
     this.#checkMemory(memoryBytes);
     const ranked = (answer?.items ?? []).map(({ id, score, rank }) => ({ id: catalogue.form(id), score, rank }));
     const events = new Map(checked.history.map(({ id, event }) => [id, event]));
     let explainMs = 0;
-    const explain = async (/** @type {string[]} */ ids) => {
+    const explain = async (/** @type {string[]} */ ids, /** @type {AbortSignal} */ signal) => {
       throwIfAborted(signal);
       if (ids.length === 0) return [];
       const began = performance.now();
       /** @type {Explanation[]} */
-      const found = await this.#run('explain', { request: engine, ids });
+      const found = await this.#run('explain', { request: engine, ids }, signal);
       explainMs += performance.now() - began;
       return found.map(({ id, by_item, by_modality }) => {
         const because = { items: by_item.map(({ id, change }) => ({ id: catalogue.form(id), change })), modalities: by_modality };
@@ -264,10 +266,10 @@ export class Recommender extends EventTarget {
     };
   }
 
-  /** @param {string} method @param {any} argument @param {AbortSignal} [signal] */
-  async #run(method, argument, signal) {
+  /** @param {string} method @param {any} argument @param {AbortSignal} caller @param {AbortSignal} [signal] */
+  async #run(method, argument, caller, signal) {
     try {
-      return await this.#session.run(method, argument, signal);
+      return await this.#session.run(method, argument, signal, caller);
     } catch (error) {
       if (error instanceof TributaryError && error.code === 'OUT_OF_MEMORY') this.dispatchEvent(new MemoryPressureEvent(this.#loaded.memoryBytes, this.#options.budget));
       throw inPublicWords(error);
@@ -286,36 +288,30 @@ export class Recommender extends EventTarget {
   /** @param {RerankRequest} request @param {RunOptions} [options] */
   async rerank(request, options = {}) {
     const operation = 'rerank';
-    if (typeof request !== 'object' || request === null) throw invalid(operation, 'request', request, 'an object with documents');
-    const { query, topN } = request;
-    if ((query === undefined) === (request.history === undefined)) throw invalid(operation, 'query', query, 'a string, or else a `history`; one of the two');
-    if (query !== undefined && typeof query !== 'string') throw invalid(operation, 'query', query, 'a string');
-    if (topN !== undefined && !(Number.isSafeInteger(topN) && topN >= 0)) throw invalid(operation, 'topN', topN, 'a whole number, 0 or more');
-    const history = request.history === undefined ? [] : checkHistory(operation, request.history);
-    const documents = list(operation, 'documents', request.documents, 'strings or items').map((document, i) =>
-      typeof document === 'string' ? wellFormed(document) : checkItem(operation, `documents[${i}]`, document));
-    if (!this.info.encodes.includes('text')) throw invalid(operation, 'documents', request.documents, 'a bundle that encodes text; this one has no encoder');
-    return this.#limited(operation, options, (signal) => this.#queue.run(options.priority ?? 'user', signal, async () => {
+    const { query, history, documents, topN } = checkRerank(request);
+    const { priority = 'user' } = runOptions(operation, options);
+    if (!this.info.encodes.includes('text')) throw invalid(operation, 'documents', documents, 'a bundle that encodes text; this one has no encoder');
+    return this.#limited(options, (signal) => this.#queue.run(priority, signal, async () => {
       const catalogue = await this.#items();
-      const text = (/** @type {string | Item} */ of) => typeof of === 'string' ? of : textOf({ ...catalogue.get(idText(operation, 'documents', of.id)), ...of });
-      const seen = history.map(({ id, item }) => text(typeof item === 'object' ? item : catalogue.get(id) ?? { id })).filter((text) => text !== '');
-      if (query === undefined && seen.length === 0) throw invalid(operation, 'history', request.history, 'at least one item of the catalogue, or with a text');
-      const questions = query === undefined ? seen : [wellFormed(query)];
-      const rows = documents.length ? await this.#run('embedTexts', [...questions, ...documents.map(text)]) : new Float32Array();
+      const text = (/** @type {string | Item} */ of, /** @type {string} */ argument) => readable(operation, argument, typeof of === 'string' ? of : textOf(catalogue.described(idText(operation, argument, of.id), of)));
+      const seen = history.map(({ id, item }, i) => text(typeof item === 'object' ? item : catalogue.get(id) ?? { id }, `history[${i}]`)).filter((text) => text !== '');
+      if (query === undefined && seen.length === 0) throw invalid(operation, 'history', history, 'at least one item of the catalogue, or with a text');
+      const questions = query === undefined ? seen : [query];
+      const rows = documents.length ? await this.#run('embedTexts', [...questions, ...documents.map((document, i) => text(document, `documents[${i}]`))], signal) : new Float32Array();
       return { results: rank(rows, questions.length, documents.length).slice(0, topN) };
     }));
   }
 
   /** @param {ReadonlyArray<any>} inputs @param {RunOptions & { normalize?: true }} [options] @returns {Promise<{ data: Float32Array, dims: [number, number] }>} */
   async embed(inputs, options = {}) {
-    const normalize = /** @type {unknown} */ (options.normalize);
+    const { priority = 'user', normalize } = runOptions('embed', options, ['normalize']);
     if (normalize !== undefined && normalize !== true) throw invalid('embed', 'normalize', normalize, 'true: the space has directions only');
     list('embed', 'inputs', inputs, 'texts, pictures or items');
     if (this.info.encodes.length === 0) throw invalid('embed', 'inputs', inputs, 'a bundle with an encoder; this one has none');
-    return this.#limited('embed', options, (signal) => this.#queue.run(options.priority ?? 'user', signal, () =>
+    return this.#limited(options, (signal) => this.#queue.run(priority, signal, () =>
       embedAll(inputs, this.info.encodes, (method, argument) => {
         throwIfAborted(signal);
-        return this.#run(method, argument, method === 'embedPicture' ? signal : undefined);
+        return this.#run(method, argument, signal, method === 'embedPicture' ? signal : undefined);
       })));
   }
 
@@ -368,11 +364,11 @@ function candidatesOf({ candidates, filter }, catalogue) {
   return { candidates: filter ? ids.filter(passes) : ids };
 }
 
-/** A progress bar that throws must not stop a load. @param {((e: ProgressInfo) => void) | undefined} callback @param {ProgressInfo} event */
-function report(callback, event) {
+/** A progress bar that fails must not stop a load, nor end a process. @param {((e: ProgressInfo) => void) | undefined} callback @param {ProgressInfo} event */
+async function report(callback, event) {
   try {
-    callback?.(event);
+    await callback?.(event);
   } catch (error) {
-    queueMicrotask(() => { throw error; });
+    (globalThis.reportError ?? console.error)(error);
   }
 }

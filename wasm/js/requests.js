@@ -2,12 +2,18 @@
 
 import { invalid, TributaryError } from './errors.js';
 
-/** @import {Interaction, Item, ItemId, RecommendRequest, RunOptions} from './index.js' */
+/** @import {Interaction, Item, ItemId, RecommendRequest, RerankRequest, RunOptions} from './index.js' */
 /** @import {EngineItem} from './core.js' */
 
 /** Later than year 5000 in seconds: someone's milliseconds. */
 const LIKELY_MS = 1e11;
+/** A model reads the start of a text, but all of it is cut into tokens first: up to a second for so much. */
+const MAX_TEXT_LENGTH = 500_000;
+/** The core's limit. */
+const MAX_ID_BYTES = 1024;
+const RUN_KEYS = ['signal', 'priority', 'timeoutMs'];
 const REQUEST_KEYS = ['history', 'candidates', 'query', 'k', 'excludeSeen', 'exclude', 'filter', 'explain', 'seed', 'targetBehaviour', 'hide'];
+const RERANK_KEYS = ['query', 'history', 'documents', 'topN'];
 const ITEM_KEYS = ['id', 'text', 'title', 'brand', 'category', 'price', 'description', 'image', 'attributes'];
 /** Fields of the engine's request that callers know by another name. @type {Record<string, string>} */
 const PUBLIC_FIELDS = { 'history.behaviour': 'history.event', target_behaviour: 'targetBehaviour' };
@@ -17,17 +23,38 @@ export function wellFormed(text) {
   return text.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, '\uFFFD');
 }
 
+/** @param {string} operation @param {string} argument @param {string} text What a model is to read. @returns {string} */
+export function readable(operation, argument, text) {
+  if (text.length > MAX_TEXT_LENGTH) throw new TributaryError('INPUT_TOO_LONG', `${operation}: \`${argument}\` has ${text.length} characters, the limit is ${MAX_TEXT_LENGTH}`, { field: argument });
+  return wellFormed(text);
+}
+
+/** @param {string} text */
+function byteLength(text) {
+  return new TextEncoder().encode(text).length;
+}
+
 /** @param {string} operation @param {string} argument @param {unknown} id @returns {string} `42` and `'42'` are one item. */
 export function idText(operation, argument, id) {
-  if (typeof id === 'string' && id !== '') return wellFormed(id);
+  // Replacing half a pair, as in texts, would make one item of two.
+  if (typeof id === 'string' && id !== '' && wellFormed(id) === id && byteLength(id) <= MAX_ID_BYTES) return id;
   if (typeof id === 'number' && Number.isSafeInteger(id) && id >= 0) return String(id);
-  throw invalid(operation, argument, id, 'an id: a string that is not empty, or a whole number from 0 to 2^53');
+  throw invalid(operation, argument, id, `an id: a string that is well-formed, not empty and of at most ${MAX_ID_BYTES} bytes, or a whole number from 0 to 2^53`);
 }
 
 /** @param {string} operation @param {string} argument @param {unknown} value @param {string} of @returns {any[]} */
 export function list(operation, argument, value, of) {
   if (!Array.isArray(value)) throw invalid(operation, argument, value, `an array of ${of}`);
+  // `map` and `for of` do not agree on a hole.
+  const hole = value.findIndex((_, i) => !(i in value));
+  if (hole !== -1) throw invalid(operation, `${argument}[${hole}]`, undefined, 'a value: the array has a hole there');
   return value;
+}
+
+/** A misspelt key is not a missing one. @param {string} operation @param {string} argument @param {object} value @param {string[]} keys */
+export function onlyKeys(operation, argument, value, keys) {
+  const unknown = Object.keys(value).find((key) => !keys.includes(key));
+  if (unknown !== undefined) throw invalid(operation, argument, unknown, `only these keys: ${keys.join(', ')}`);
 }
 
 /** @param {unknown} value @returns {value is Record<string, unknown>} */
@@ -35,9 +62,10 @@ export function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** @param {string} operation @param {RunOptions} [options] @returns {RunOptions} */
-export function runOptions(operation, options = {}) {
+/** @template {RunOptions} T @param {string} operation @param {T} options @param {string[]} [more] Keys of this operation alone. @returns {T} */
+export function runOptions(operation, options, more = []) {
   if (!isObject(options)) throw invalid(operation, 'options', options, 'an object');
+  onlyKeys(operation, 'options', options, [...RUN_KEYS, ...more]);
   const { signal, priority, timeoutMs } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid(operation, 'signal', signal, 'an AbortSignal');
   if (priority !== undefined && priority !== 'user' && priority !== 'background') throw invalid(operation, 'priority', priority, 'user or background');
@@ -54,13 +82,15 @@ export function checkItem(operation, argument, item) {
   }
   if (item.price !== undefined && !Number.isFinite(item.price)) throw invalid(operation, `${argument}.price`, item.price, 'a finite number');
   if (item.attributes !== undefined && !isObject(item.attributes)) throw invalid(operation, `${argument}.attributes`, item.attributes, 'an object');
+  for (const value of Object.values(item.attributes ?? {})) {
+    if (!['string', 'number', 'boolean'].includes(typeof value)) throw invalid(operation, `${argument}.attributes`, value, 'strings, numbers and booleans by name');
+  }
   return /** @type {Item} */ (/** @type {unknown} */ (item));
 }
 
-/** @param {string} operation @param {string} argument @param {Item} item @returns {Item} A misspelt key is not a missing title. */
+/** @param {string} operation @param {string} argument @param {Item} item @returns {Item} */
 export function checkCatalogItem(operation, argument, item) {
-  const unknown = Object.keys(item).find((key) => !ITEM_KEYS.includes(key));
-  if (unknown !== undefined) throw invalid(operation, argument, unknown, `only these keys: ${ITEM_KEYS.join(', ')}`);
+  onlyKeys(operation, argument, item, ITEM_KEYS);
   return checkItem(operation, argument, item);
 }
 
@@ -93,7 +123,7 @@ export function publicItem({ id, title, brand, category, price, description, ima
 
 /** @param {Item} item What there is to read of it. */
 export function textOf({ title, brand, category, description, text }) {
-  return wellFormed([title, brand, category, description ?? text].filter(Boolean).join(' '));
+  return [title, brand, category, description ?? text].filter(Boolean).join(' ');
 }
 
 /** @param {string} operation @param {string} argument @param {unknown} entry @returns {{ id: string, item: ItemId | Item, event?: string, time?: number }} */
@@ -116,6 +146,24 @@ export function checkHistory(operation, history) {
   return list(operation, 'history', history, 'ids or interactions').map((entry, i) => interaction(operation, `history[${i}]`, entry));
 }
 
+/** @param {RerankRequest} request */
+export function checkRerank(request) {
+  const operation = 'rerank';
+  if (!isObject(request)) throw invalid(operation, 'request', request, 'an object with documents');
+  onlyKeys(operation, 'request', request, RERANK_KEYS);
+  const { query, history, topN } = request;
+  if ((query === undefined) === (history === undefined)) throw invalid(operation, 'query', query, 'a string, or else a `history`; one of the two');
+  if (query !== undefined && typeof query !== 'string') throw invalid(operation, 'query', query, 'a string');
+  if (topN !== undefined && !(Number.isSafeInteger(topN) && Number(topN) >= 0)) throw invalid(operation, 'topN', topN, 'a whole number, 0 or more');
+  return {
+    query: query === undefined ? undefined : readable(operation, 'query', query),
+    history: history === undefined ? [] : checkHistory(operation, history),
+    documents: list(operation, 'documents', request.documents, 'strings or items').map((document, i) =>
+      typeof document === 'string' ? document : checkItem(operation, `documents[${i}]`, document)),
+    topN,
+  };
+}
+
 /**
  * The request without what only the page knows (its catalogue and filter).
  * @param {RecommendRequest} request
@@ -123,8 +171,7 @@ export function checkHistory(operation, history) {
 export function checkRequest(request) {
   const operation = 'recommend';
   if (!isObject(request)) throw invalid(operation, 'request', request, 'an object with a history');
-  const unknown = Object.keys(request).find((key) => !REQUEST_KEYS.includes(key));
-  if (unknown !== undefined) throw invalid(operation, 'request', unknown, `only these keys: ${REQUEST_KEYS.join(', ')}`);
+  onlyKeys(operation, 'request', request, REQUEST_KEYS);
   const { candidates, query, k = 10, excludeSeen = true, exclude = [], filter, explain = false, seed, targetBehaviour, hide } = request;
   const history = checkHistory(operation, request.history);
   if (!Number.isSafeInteger(k) || k < 0) throw invalid(operation, 'k', k, 'a whole number, 0 or more');
@@ -153,7 +200,7 @@ export function checkRequest(request) {
       k,
       exclude_seen: excludeSeen,
       exclude: list(operation, 'exclude', exclude, 'ids').map((id, i) => idText(operation, `exclude[${i}]`, id)),
-      ...(query !== undefined && { query: wellFormed(query) }),
+      ...(query !== undefined && { query: readable(operation, 'query', query) }),
       ...(targetBehaviour !== undefined && { target_behaviour: wellFormed(targetBehaviour) }),
       ...(hide?.length && { hide: [...hide] }),
     },

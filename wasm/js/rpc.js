@@ -1,14 +1,18 @@
 // Calls over a message port, in both directions: the page calls the host (in the worker), the host
 // calls the page for what only the page has (its fetch, its ModelFiles, its CacheBackend).
 
-import { abortError, fromWire, throwIfAborted, toWire } from './errors.js';
+import { abortError, fromWire, show, throwIfAborted, toWire } from './errors.js';
 
 /**
  * @typedef {{ postMessage(message: any, transfer?: Transferable[]): void,
  *   onmessage: ((event: any) => void) | null, close?(): void }} Port
  * @typedef {(argument: any, signal: AbortSignal) => any} Handler
  * @typedef {{ signal?: AbortSignal, transfer?: Transferable[] }} CallOptions
+ * @typedef {{ reader: ReadableStreamDefaultReader<Uint8Array>, unfit: (gave: string) => Error }} Source
  */
+
+/** In a row. A stream may give nothing for ever, and where it runs beside the engine nothing else had its turn. */
+const MAX_EMPTY_CHUNKS = 1000;
 
 /** A handler's answer whose buffers move instead of being copied. */
 export class Moved {
@@ -118,28 +122,35 @@ export class Rpc {
  */
 export class OutgoingStreams {
   #next = 1;
-  /** @type {Map<number, ReadableStreamDefaultReader<Uint8Array>>} */
-  #readers = new Map();
+  /** @type {Map<number, Source>} */
+  #sources = new Map();
 
-  /** @param {ReadableStream<Uint8Array>} stream */
-  add(stream) {
-    this.#readers.set(this.#next, stream.getReader());
+  /** @param {ReadableStream<Uint8Array>} stream @param {(gave: string) => Error} unfit What to say of a stream that is not one of bytes. */
+  add(stream, unfit) {
+    this.#sources.set(this.#next, { reader: stream.getReader(), unfit });
     return this.#next++;
   }
 
   /** @type {Record<string, Handler>} */
   handlers = {
     pull: async (/** @type {number} */ id) => {
-      const { done, value } = await /** @type {ReadableStreamDefaultReader<Uint8Array>} */ (this.#readers.get(id)).read();
-      if (!done) return value;
-      this.#readers.delete(id);
-      return null;
+      const { reader, unfit } = /** @type {Source} */ (this.#sources.get(id));
+      for (let empty = 0; empty < MAX_EMPTY_CHUNKS; empty++) {
+        const { done, value } = await reader.read();
+        if (done) {
+          this.#sources.delete(id);
+          return null;
+        }
+        if (!(value instanceof Uint8Array)) throw unfit(show(value));
+        if (value.length > 0) return value;
+      }
+      throw unfit(`${MAX_EMPTY_CHUNKS} empty chunks in a row`);
     },
     cancel: (/** @type {number} */ id) => {
-      const reader = this.#readers.get(id);
-      this.#readers.delete(id);
-      // The source may have failed already; there is nothing left to do about it.
-      reader?.cancel().catch(() => {});
+      const source = this.#sources.get(id);
+      this.#sources.delete(id);
+      // It may have failed already; there is nothing left to do about it.
+      source?.reader.cancel().catch(() => {});
     },
   };
 }

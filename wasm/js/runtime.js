@@ -77,6 +77,7 @@ function explain(error) {
     return new TributaryError('FEATURE_MISSING', `the page's Content-Security-Policy forbids WebAssembly: ${message}`,
       { hint: "add 'wasm-unsafe-eval' to its script-src directive, for the page and for worker.js", cause: error });
   }
+  if (error instanceof RangeError && /memory/i.test(message)) return outOfMemory(`there is no room for a WebAssembly memory: ${message}`, error);
   if (isTrap(error)) return fromCore(error);
   return new TributaryError('INTERNAL', `core_bg.wasm could not be instantiated: ${message}`,
     { file: 'core_bg.wasm', hint: 'is it the file of this version of the package, served whole?', cause: error });
@@ -99,11 +100,28 @@ export async function guarded(call) {
     return /** @type {T} */ (await Promise.race([call(), thrown]));
   } catch (error) {
     const typed = fromCore(error);
-    if (typed instanceof TributaryError && typed.code === 'WASM_TRAP') dead ??= typed;
-    throw typed;
+    throw typed instanceof TributaryError && typed.code === 'WASM_TRAP' ? ended(typed) : typed;
   } finally {
     running.delete(reject);
   }
+}
+
+/**
+ * The instance is never called again. Memory that cannot grow ends in the same trap as a bug of ours;
+ * the core remembers which of the two it was.
+ * @param {TributaryError} trap
+ */
+function ended(trap) {
+  if (dead) return dead;
+  // Without an instance there is nobody to ask.
+  const bytes = memory ? core.failed_allocation() : 0;
+  dead = bytes === 0 ? trap : outOfMemory(`the WebAssembly memory could not grow by ${bytes} bytes`, trap);
+  return dead;
+}
+
+/** @param {string} message @param {unknown} cause */
+function outOfMemory(message, cause) {
+  return new TributaryError('OUT_OF_MEMORY', message, { hint: 'ask for fewer items or load a smaller bundle; memoryBudgetBytes refuses bundles that are too large', cause });
 }
 
 function listen() {
@@ -128,11 +146,15 @@ function onThrown(error, event) {
   if (failRunning(error)) event.preventDefault();
 }
 
-/** A trap in an asynchronous call reaches nobody who awaits it. @param {unknown} error */
+/**
+ * A trap in an asynchronous call reaches nobody who awaits it. One trap may come out twice: inside the
+ * executor of a promise it rejects the promise as well, for which nobody waits.
+ * @param {unknown} error
+ */
 function failRunning(error) {
-  if (!(error instanceof WebAssembly.RuntimeError) || running.size === 0) return false;
-  dead ??= /** @type {TributaryError} */ (fromCore(error));
-  for (const reject of running) reject(error);
+  if (!(error instanceof WebAssembly.RuntimeError) || (running.size === 0 && !dead)) return false;
+  const end = ended(/** @type {TributaryError} */ (fromCore(error)));
+  for (const reject of running) reject(end);
   return true;
 }
 
