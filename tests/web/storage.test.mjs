@@ -91,6 +91,14 @@ describe('caches (B22)', { skip }, () => {
     assert.equal(result.value?.ids.length, 3, JSON.stringify(result));
   }));
 
+  it('garbage that is collected while a file is opened does not stop a load', () => w.page(async (page) => {
+    const result = await page.evaluate((url) => tryOnce(url, {
+      cache: 'opfs',
+      worker: () => new Worker('/hooks/collecting_worker.js', { type: 'module' }),
+      signal: AbortSignal.timeout(20_000),
+    }), w.server.bundle().url);
+    assert.equal(result.value?.ids.length, 3, JSON.stringify(result));
+  }));
   it('a corrupt byte in the cache is found; the file comes again', () => opfsPage(async (page) => {
     const bundle = w.server.bundle();
     await again(page, bundle);

@@ -214,7 +214,8 @@ async function fromCache(context, progress, bundle, file, sri) {
     await sink.finish(sri);
     return true;
   } catch (error) {
-    if (isAbort(error) || (error instanceof TributaryError && error.code === 'WASM_TRAP')) throw error;
+    // A trap, or a file that has no room in memory, says nothing about the cache.
+    if (isAbort(error) || (error instanceof TributaryError && ['WASM_TRAP', 'OUT_OF_MEMORY'].includes(error.code))) throw error;
     // Corrupt, half-written or unreadable: it never happened.
     sink.restart();
     await stores[0].delete(base, file.name).catch(() => {});

@@ -156,9 +156,18 @@ export class OpfsStore {
  * @typedef {{ write(bytes: Uint8Array, options: { at: number }): number, truncate(size: number): void,
  *   flush(): void, close(): void }} SyncAccessHandle
  */
+/** Chromium never answers when the file's handle is collected while it is opened. @type {Set<FileSystemFileHandle>} */
+const opening = new Set();
+
 /** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<SyncAccessHandle>} */
 async function access(folder, name) {
-  return /** @type {any} */ (await folder.getFileHandle(name, { create: true })).createSyncAccessHandle();
+  const file = await folder.getFileHandle(name, { create: true });
+  opening.add(file);
+  try {
+    return await /** @type {any} */ (file).createSyncAccessHandle();
+  } finally {
+    opening.delete(file);
+  }
 }
 
 /** @param {FileSystemDirectoryHandle} folder @returns {AsyncIterable<[string, FileSystemHandle]>} */
