@@ -13,10 +13,12 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod mix;
+mod recurrence;
 mod segments;
 mod weight;
 
 pub use mix::Mix;
+pub use recurrence::Recurrence;
 pub use segments::{Attend, HeadShape, Mask, Prefix, Segments};
 pub use weight::{LoraData, MatrixData, rounds_activations};
 
@@ -156,6 +158,18 @@ pub trait Backend: Clone + Debug {
         v: &Self::Tensor,
         attend: &Attend<'_, Self::Tensor>,
         heads: HeadShape,
+    ) -> Result<Self::Tensor>;
+
+    /// h_t = lambda * h_(t-1) + gamma * x_t over the rows of each segment, complex, by channel
+    /// ([`Recurrence`]). `x` (rows, 2 * channels): the real parts, then the imaginary ones; the
+    /// result has the same form. `state` (segments, 2 * channels) is what came before each
+    /// segment's first row; nothing where it is `None`.
+    fn linear_recurrence(
+        &self,
+        x: &Self::Tensor,
+        recurrence: Recurrence<'_, Self::Vector>,
+        segments: &Segments,
+        state: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
 
     // ---- per row ----

@@ -7,6 +7,7 @@ pub mod errors;
 pub mod mixes;
 pub mod norms;
 pub mod products;
+pub mod recurrences;
 pub mod rows;
 
 use bytes::Bytes;

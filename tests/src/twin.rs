@@ -276,3 +276,33 @@ fn normal_cdf(x: f64) -> f64 {
     };
     if x > 0.0 { 1.0 - tail / 2.0 } else { tail / 2.0 }
 }
+
+/// h_t = lambda * h_(t-1) + gamma * x_t, complex; parameters (channels), `state` (segments, width)
+/// or nothing.
+pub fn linear_recurrence(
+    x: &[f64],
+    [nu_log, theta_log, gamma_log]: [&[f64]; 3],
+    segments: &Segments,
+    state: &[f64],
+) -> Vec<f64> {
+    let (n, width) = (nu_log.len(), 2 * nu_log.len());
+    let mut y = vec![0.0; x.len()];
+    for (segment, rows) in segments.iter().enumerate() {
+        for c in 0..n {
+            let at = |values: &[f64], row: usize| match values.is_empty() {
+                true => (0.0, 0.0),
+                false => (values[row * width + c], values[row * width + n + c]),
+            };
+            let (size, angle) = ((-nu_log[c].exp()).exp(), theta_log[c].exp());
+            let (a, b) = (size * angle.cos(), size * angle.sin());
+            let mut h = at(state, segment);
+            for row in rows.clone() {
+                let (re, im) = at(x, row);
+                let gamma = gamma_log[c].exp();
+                h = (a * h.0 - b * h.1 + gamma * re, a * h.1 + b * h.0 + gamma * im);
+                (y[row * width + c], y[row * width + n + c]) = h;
+            }
+        }
+    }
+    y
+}

@@ -12,7 +12,8 @@
 use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Matrix, Trainable, Vector};
 use tributary_core::Result;
 use tributary_core::backend::{
-    Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Mix, Prefix, Segments,
+    Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Mix, Prefix, Recurrence,
+    Segments,
 };
 use tributary_tests::suite::elements::ACTIVATIONS;
 use tributary_tests::suite::read;
@@ -374,4 +375,21 @@ fn dropout_draws_the_same_mask_for_the_same_seed_and_step() {
     assert!((900..1100).contains(&zeros), "{zeros} of 4000 dropped, 1000 expected");
     assert!(first.iter().all(|&x| x == 0.0 || (x - 4.0 / 3.0).abs() < 1e-6));
     assert_eq!(draw(1, 7, false), [vec![1.0; 4000], vec![1.0; 4000]], "inference drops nothing");
+}
+
+#[test]
+fn recurrences() {
+    for (lengths, state) in [(vec![1, 0, 6, 3], false), (vec![2, 5], true)] {
+        let segments = Segments::new(&lengths).expect("few rows");
+        let mut inputs = vec![[segments.rows(), 6]];
+        if state {
+            inputs.push([segments.len(), 6]);
+        }
+        let leaves = Leaves { inputs, matrices: Vec::new(), vectors: vec![3; 3] };
+        check(&format!("linear_recurrence, state {state}"), leaves, |l| {
+            let [nu_log, theta_log, gamma_log] = [0, 1, 2].map(|i| &l.vectors[i]);
+            let recurrence = Recurrence { nu_log, theta_log, gamma_log };
+            l.b.linear_recurrence(&l.inputs[0], recurrence, &segments, l.inputs.get(1))
+        });
+    }
 }

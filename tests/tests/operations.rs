@@ -31,6 +31,8 @@ macro_rules! cases {
             attention_matches_its_twin_on_other_rows => suite::attention::other_rows,
             attention_survives_extreme_scores => suite::attention::extreme_scores,
             attention_takes_more_rows_than_an_axis => suite::attention::many_rows,
+            linear_recurrence_matches_its_twin => suite::recurrences::linear_recurrence,
+            linear_recurrence_continues => suite::recurrences::continued_recurrence,
             rms_norm_matches_its_twin => suite::norms::rms_norm,
             layer_norm_matches_its_twin => suite::norms::layer_norm,
             rope_matches_its_twin => suite::norms::rope,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Attend, HeadShape, Mask, Mix};
+use super::{Attend, HeadShape, Mask, Mix, Segments};
 use crate::error::{Error, Result};
 
 /// Columns that [`super::Backend::top_k`] can name exactly in an f32.
@@ -123,6 +123,25 @@ pub fn linear(x: [usize; 2], weight: [usize; 2], bias: Option<usize>) -> Result<
 pub fn linear_rows(x: [usize; 2], weight: [usize; 2], asked: &[u32]) -> Result<()> {
     same("linear_rows", "x", &[x[0], weight[1]], &x)?;
     indices("linear_rows", "asked", asked, weight[0])
+}
+
+/// `linear_recurrence`: x (rows, 2 * channels), the three parameters (channels), state
+/// (segments, 2 * channels). Gives the channels.
+pub fn linear_recurrence(
+    x: [usize; 2],
+    [nu_log, theta_log, gamma_log]: [usize; 3],
+    segments: &Segments,
+    state: Option<[usize; 2]>,
+) -> Result<usize> {
+    const OPERATION: &str = "linear_recurrence";
+    let channels = nu_log;
+    same(OPERATION, "theta_log", &[channels], &[theta_log])?;
+    same(OPERATION, "gamma_log", &[channels], &[gamma_log])?;
+    same(OPERATION, "x", &[segments.rows(), channels.saturating_mul(2)], &x)?;
+    if let Some(state) = state {
+        same(OPERATION, "state", &[segments.len(), x[1]], &state)?;
+    }
+    Ok(channels)
 }
 
 /// `attention`: see [`super::Backend::attention`]. `shape` gives a tensor's shape.

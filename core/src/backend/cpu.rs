@@ -15,6 +15,7 @@ mod l2_normalize;
 mod layer_norm;
 mod level;
 mod linear;
+mod linear_recurrence;
 mod math;
 mod matrix;
 mod mix_rows;
@@ -34,7 +35,10 @@ pub use level::Level;
 pub use matrix::Matrix;
 use quantized::QuantizedRows;
 
-use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check};
+use super::{
+    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, Recurrence, Segments,
+    check,
+};
 use crate::error::Result;
 
 /// An activation (rows, cols), shared until written.
@@ -220,6 +224,16 @@ impl Backend for Cpu {
         heads: HeadShape,
     ) -> Result<Tensor> {
         attention::attention(self.level, q, k, v, attend, heads)
+    }
+
+    fn linear_recurrence(
+        &self,
+        x: &Tensor,
+        recurrence: Recurrence<'_, Vector>,
+        segments: &Segments,
+        state: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        linear_recurrence::linear_recurrence(self.level, x, recurrence, segments, state)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Vector, eps: f32) -> Result<Tensor> {

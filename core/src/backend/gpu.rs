@@ -18,6 +18,7 @@ mod gather_rows;
 mod l2_normalize;
 mod layer_norm;
 mod linear;
+mod linear_recurrence;
 mod linear_rows;
 mod matrix;
 mod mix_rows;
@@ -43,7 +44,10 @@ use recorder::Recorder;
 pub use shader::{Binding, Kind, Needs, Shader};
 pub use tensor::{Matrix, Tensor, Vector};
 
-use super::{Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check};
+use super::{
+    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, Recurrence, Segments,
+    check,
+};
 use crate::error::Result;
 
 /// Every shader that ships, for tests that compile them elsewhere.
@@ -199,6 +203,16 @@ impl Backend for Gpu {
         heads: HeadShape,
     ) -> Result<Tensor> {
         attention::attention(self, q, k, v, attend, heads)
+    }
+
+    fn linear_recurrence(
+        &self,
+        x: &Tensor,
+        recurrence: Recurrence<'_, Vector>,
+        segments: &Segments,
+        state: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        linear_recurrence::linear_recurrence(self, x, recurrence, segments, state)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Vector, eps: f32) -> Result<Tensor> {

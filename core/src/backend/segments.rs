@@ -50,6 +50,11 @@ impl Segments {
         self.len() == 0
     }
 
+    /// The first row of each segment, then the number of rows.
+    pub fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
     /// The rows of each segment.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
         self.starts.windows(2).map(|w| w[0] as usize..w[1] as usize)

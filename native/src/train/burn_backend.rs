@@ -9,6 +9,7 @@ mod attention;
 mod fused;
 mod loss;
 mod parameter;
+mod recurrence;
 mod rows;
 
 use std::cmp::Ordering;
@@ -16,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use tributary_core::backend::{
-    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, check,
+    Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, Recurrence, Segments,
+    check,
 };
 use tributary_core::weights::dequantize;
 use tributary_core::{Error, Result};
@@ -373,6 +375,16 @@ impl Backend for Burn {
             Some(y) => y,
             None => Ok(attention::attention(self, [q, k, v], attend, heads)),
         }
+    }
+
+    fn linear_recurrence(
+        &self,
+        x: &Tensor<2>,
+        recurrence: Recurrence<'_, Vector>,
+        segments: &Segments,
+        state: Option<&Tensor<2>>,
+    ) -> Result<Tensor<2>> {
+        recurrence::linear_recurrence(self, x, recurrence, segments, state)
     }
 
     fn rms_norm(&self, x: &Tensor<2>, weight: &Vector, eps: f32) -> Result<Tensor<2>> {

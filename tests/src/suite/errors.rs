@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use tributary_core::backend::{
-    Activation, Attend, Backend, HeadShape, Mask, MatrixData, Mix, Segments,
+    Activation, Attend, Backend, HeadShape, Mask, MatrixData, Mix, Recurrence, Segments,
 };
 use tributary_core::error::{ErrorKind, Result};
 
@@ -77,6 +77,19 @@ where
     refused(b.rms_norm(&x, &vector(3), 1e-5), Invalid, &["rms_norm", "weight"]);
     refused(b.layer_norm(&x, &vector(3), &vector(4), 1e-5), Invalid, &["layer_norm", "weight"]);
     refused(b.layer_norm(&x, &vector(4), &vector(3), 1e-5), Invalid, &["layer_norm", "bias"]);
+    let (two, three) = (&vector(2), &vector(3));
+    let fits = Recurrence { nu_log: two, theta_log: two, gamma_log: two };
+    let rows = Segments::one(3).unwrap();
+    for (recurrence, x, state, word) in [
+        (Recurrence { theta_log: three, ..fits }, &x, None, "theta_log"),
+        (Recurrence { gamma_log: three, ..fits }, &x, None, "gamma_log"),
+        (fits, &tensor(2, 4), None, "`x`"),
+        (fits, &tensor(3, 2), None, "`x`"),
+        (fits, &x, Some(&tensor(2, 4)), "state"),
+    ] {
+        let result = b.linear_recurrence(x, recurrence, &rows, state);
+        refused(result, Invalid, &["linear_recurrence", word]);
+    }
     refused(b.rope(&x, &tensor(3, 3), 3), Invalid, &["rope", "head_dim"]);
     refused(b.rope(&x, &tensor(2, 2), 2), Invalid, &["rope", "angles"]);
     refused(b.cross_entropy(&x, &[0, 1]), Invalid, &["cross_entropy", "targets"]);

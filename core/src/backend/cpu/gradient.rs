@@ -7,8 +7,8 @@
 
 mod attention;
 
-use super::super::{Attend, HeadShape};
-use super::{Cpu, Tensor, math, threads};
+use super::super::{Attend, HeadShape, Segments};
+use super::{Cpu, Tensor, linear_recurrence, math, threads};
 
 /// Rows whose share of a weight's gradient is summed by one task.
 const ROWS_PER_TASK: usize = 256;
@@ -69,6 +69,18 @@ impl Cpu {
             dw.iter_mut().zip(partial).for_each(|(dw, p)| *dw += p);
         }
         [Tensor::new(dx, x.shape), Tensor::new(dw, [1, cols])]
+    }
+
+    /// Of [`Backend::linear_recurrence`](crate::backend::Backend::linear_recurrence) without a
+    /// state, by x, nu_log, theta_log and gamma_log, the last three (1, channels) as they come.
+    pub fn linear_recurrence_gradient(
+        &self,
+        x: &Tensor,
+        parameters: [&Tensor; 3],
+        segments: &Segments,
+        dy: &Tensor,
+    ) -> [Tensor; 4] {
+        linear_recurrence::gradient(self.level, x, parameters, segments, dy)
     }
 
     /// Of silu(gate) * up, by gate and by up.
