@@ -8,7 +8,7 @@ use tributary::data::Dataset;
 use tributary::evaluate::{Candidates, EvaluateOptions, evaluate};
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
-use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
+use tributary_core::models::sequence::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{ItemIndex, Question, Recommender, Scorer, Scores};
 
 use crate::Outcome;

@@ -1,10 +1,14 @@
 //! Floor 5: one file per model, generic over the backend.
 
+pub mod almost_rec;
 pub mod bert;
 pub mod clip;
 pub mod fusion;
+pub mod gru4rec;
 pub mod lightgcn;
 pub mod llama;
+pub mod lru_rec;
 pub mod mbht;
 pub mod sasrec;
+pub mod sequence;
 pub mod vit;

@@ -32,12 +32,13 @@ mod sequence;
 mod tmf;
 
 pub use bundle::{
-    BUNDLE_FILE, BUNDLE_FORMAT_VERSION, Bundle, BundleFile, BundleManifest, BundleText,
-    CATALOGUE_FILE, COMPONENT_FILES, Component, ENCODER_FILES, FUSION_CONFIG, FUSION_WEIGHTS,
-    GRAPH_TABLE, IMAGE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG,
+    ALMOST_REC_CONFIG, ALMOST_REC_WEIGHTS, BUNDLE_FILE, BUNDLE_FORMAT_VERSION, Bundle, BundleFile,
+    BundleManifest, BundleText, CATALOGUE_FILE, COMPONENT_FILES, Component, ENCODER_FILES,
+    FUSION_CONFIG, FUSION_WEIGHTS, GRAPH_TABLE, IMAGE_TABLE, SEQUENCE_TABLE, TEMPLATE, TEXT_TABLE,
+    TMF_CONFIG,
 };
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
-pub use bundle::{behaviour_rows, one_hot};
+pub use bundle::{behaviour_rows, one_hot, prompt_tokens, title_tokens};
 pub use catalogue::{
     Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
 };
@@ -58,7 +59,7 @@ pub use tmf::{
 };
 
 use crate::error::{Error, Result};
-use crate::models::sasrec::{RepeatedItems, SeenItems};
+use crate::models::sequence::{RepeatedItems, SeenItems};
 
 /// Something that answers requests.
 #[expect(

@@ -40,6 +40,7 @@ pub use storage::{Storage, check_range};
 
 use crate::backend::{Backend, MatrixData, check};
 use crate::error::{Error, Result};
+use crate::random::Random;
 
 /// A place in a checkpoint's tree of names, for one backend.
 #[derive(Debug)]
@@ -190,6 +191,22 @@ impl<'a, B: Backend> Weights<'a, B> {
             Source::Checkpoint(_) => self.vector(leaf, 1),
             Source::Fresh { .. } => self.backend.vector(&self.ask(leaf), &[initial]),
         }
+    }
+
+    /// The tensor `leaf` of this place as a vector of `len` values; in a new model each is drawn.
+    /// The vectors of one place draw the same numbers in the same order, so they can depend on each
+    /// other. `Err` as for [`Weights::matrix`].
+    pub fn vector_drawn(
+        &self,
+        leaf: &str,
+        len: usize,
+        mut draw: impl FnMut(&mut Random) -> f32,
+    ) -> Result<B::Vector> {
+        let Source::Fresh { seed, .. } = self.source else { return self.vector(leaf, len) };
+        check::elements("fresh", [len, 1])?;
+        let mut random = Random::named(seed, &self.prefix);
+        let values: Vec<f32> = (0..len).map(|_| draw(&mut random)).collect();
+        self.backend.vector(&self.ask(leaf), &values)
     }
 
     /// Tensors of the checkpoint that nobody asked for yet, sorted.

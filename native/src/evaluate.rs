@@ -12,7 +12,7 @@ pub use candidates::{CandidateSet, read_candidates, write_candidates};
 use ranking::Ranking;
 use serde::Serialize;
 use tributary_core::metrics::{Denominator, RankingMetrics};
-use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
+use tributary_core::models::sequence::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{Catalogue, ItemIndex, Scorer, first_occurrences};
 use tributary_core::{Error, Result};
 

@@ -1,20 +1,23 @@
 //! Training: the burn backend gives gradients through the unchanged model files, the trainer turns
 //! them into weights that every backend loads.
 
+mod almost_rec;
 pub mod burn_backend;
 mod checkpoint;
 pub mod clip;
 mod config;
 mod curve;
 mod graph;
+mod language;
 mod optimizer;
 mod progress;
 mod random;
-mod sasrec;
 mod schedule;
+mod sequence;
 mod tmf;
 mod trainer;
 
+pub use almost_rec::{AlmostRecKind, AlmostRecModelConfig, AlmostRecTrainConfig};
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
 pub use config::{AnyConfig, FitConfig, TrainingConfig, parse};
@@ -22,13 +25,16 @@ pub use curve::CurvePoint;
 pub use graph::{
     GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
 };
+pub use language::{AdapterOptions, LanguageOptions};
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
-pub use sasrec::{DataConfig, ModelConfig, ModelKind, TrainConfig, run};
 pub use schedule::{Decay, Schedule};
+pub use sequence::{
+    DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig, run,
+};
 pub use tmf::{
-    AdapterOptions, CurriculumConfig, FusionOptions, LanguageOptions, TablesConfig, TmfDataConfig,
-    TmfKind, TmfModelConfig, TmfTrainConfig,
+    CurriculumConfig, FusionOptions, TablesConfig, TmfDataConfig, TmfKind, TmfModelConfig,
+    TmfTrainConfig,
 };
 pub use toml::Table;
 pub use trainer::{FitOptions, Losses, Objective, Stopped, TrainReport, WEIGHTS, fit};

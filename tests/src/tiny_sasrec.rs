@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sasrec::{Block, PaddingSide, SasRecConfig};
+use tributary_core::models::sequence::SequenceItems;
 use tributary_core::recommend::{
     Catalogue, CatalogueItem, Interaction, ItemId, Recommendations, Recommender, Request,
     SequenceRecommender,
@@ -24,7 +25,7 @@ pub fn config(num_items: usize) -> SasRecConfig {
         hidden_size: 8,
         intermediate_size: 12,
         num_hidden_layers: 1,
-        max_seq_len: 5,
+        items: SequenceItems::new(num_items, 5),
         ..SasRecConfig::new(num_items)
     }
 }
@@ -44,7 +45,7 @@ pub fn catalogue(num_items: usize) -> Catalogue {
 
 /// The tiny model with random weights.
 pub fn recommender(config: SasRecConfig) -> SequenceRecommender<Cpu> {
-    let catalogue = catalogue(config.num_items);
+    let catalogue = catalogue(config.items.num_items);
     SequenceRecommender::load(&Weights::fresh(&Cpu::new(), 3), config, Some(catalogue))
         .expect("a valid tiny model")
 }
@@ -55,7 +56,10 @@ pub fn constant(scores: &[f32]) -> SequenceRecommender<Cpu> {
     let config = SasRecConfig {
         block: Block::Llara,
         padding_side: PaddingSide::Right,
-        num_embeddings: scores.len() + 1,
+        items: SequenceItems {
+            num_embeddings: scores.len() + 1,
+            ..SequenceItems::new(scores.len(), 5)
+        },
         pad_item_id: Some(scores.len()),
         tie_item_embeddings: false,
         num_attention_heads: 1,

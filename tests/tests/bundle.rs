@@ -12,7 +12,7 @@ use tributary_tests::tiny_sasrec::{catalogue, config, history, ids_of, save};
 /// A bundle folder of a tiny model, with its recommender's answer to one request.
 fn bundle(folder: &Folder) -> (BundleManifest, Vec<String>) {
     let config = config(6);
-    let (h, i, n) = (config.hidden_size, config.intermediate_size, config.num_items);
+    let (h, i, n) = (config.hidden_size, config.intermediate_size, config.items.num_items);
     let mut tensors = Vec::new();
     let mut add = |name: String, shape: &[usize]| {
         let len: usize = shape.iter().product();
@@ -21,7 +21,7 @@ fn bundle(folder: &Folder) -> (BundleManifest, Vec<String>) {
         tensors.push(NamedTensor::f32(name, shape, &values));
     };
     add("item_embeddings.weight".into(), &[n, h]);
-    add("position_embeddings.weight".into(), &[config.max_seq_len, h]);
+    add("position_embeddings.weight".into(), &[config.items.max_seq_len, h]);
     let layer = "item_encoder.layer.0";
     for name in ["query", "key", "value", "dense"] {
         add(format!("{layer}.attention.{name}.weight"), &[h, h]);

@@ -7,7 +7,7 @@ use tributary::evaluate::{
     Candidates, EvaluateOptions, Evaluation, Markov, Popularity, evaluate, read_candidates,
     write_candidates,
 };
-use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
+use tributary_core::models::sequence::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{Question, Recommender, Scorer, Scores};
 use tributary_core::{Error, Result};
 use tributary_tests::folder::Folder;

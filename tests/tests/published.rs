@@ -11,7 +11,7 @@ use tributary::evaluate::{
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::gpu::GpuOptions;
 use tributary_core::backend::{Backend, Segments};
-use tributary_core::models::sasrec::{RepeatedItems, SeenItems};
+use tributary_core::models::sequence::{RepeatedItems, SeenItems};
 use tributary_core::recommend::{Interaction, Recommender, Request, SequenceRecommender};
 use tributary_tests::npz;
 

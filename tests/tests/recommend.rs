@@ -4,7 +4,8 @@
 use pollster::block_on;
 use tributary_core::ErrorKind;
 use tributary_core::backend::cpu::Cpu;
-use tributary_core::models::sasrec::{RepeatedItems, SasRecConfig, SeenItems};
+use tributary_core::models::sasrec::SasRecConfig;
+use tributary_core::models::sequence::{RepeatedItems, SeenItems, SequenceItems};
 use tributary_core::recommend::{
     Catalogue, CatalogueItem, Interaction, ItemId, Recommender, Request, Scorer,
     SequenceRecommender, rank_of, top,
@@ -13,6 +14,13 @@ use tributary_core::weights::Weights;
 use tributary_tests::tiny_sasrec::{
     ask, candidates, catalogue, config, constant, history, ids, ids_of, recommender,
 };
+
+/// The tiny configuration whose items are treated otherwise.
+fn with_items(num_items: usize, change: fn(&mut SequenceItems)) -> SasRecConfig {
+    let mut config = config(num_items);
+    change(&mut config.items);
+    config
+}
 
 #[test]
 fn the_answer_is_ranked_and_says_where_it_came_from() {
@@ -72,7 +80,7 @@ fn seen_items_are_excluded_unless_asked_for() {
 
 #[test]
 fn seen_items_may_score_zero_as_iclrec_published_it() {
-    let config = SasRecConfig { seen_items: SeenItems::ScoreZero, ..config(6) };
+    let config = with_items(6, |items| items.seen_items = SeenItems::ScoreZero);
     let model = recommender(config);
     let request = Request { history: history(&["i2", "i4"]), ..Request::default() };
     let answer = ask(&model, request.clone()).unwrap();
@@ -141,7 +149,7 @@ fn a_history_with_times_is_put_in_order() {
 
 #[test]
 fn repeated_items_count_once_where_the_model_says_so() {
-    let first = recommender(SasRecConfig { repeated_items: RepeatedItems::First, ..config(9) });
+    let first = recommender(with_items(9, |items| items.repeated_items = RepeatedItems::First));
     let keep = recommender(config(9));
     let request = |ids: &[&str]| Request { history: history(ids), ..Request::default() };
     let (once, twice) = (request(&["i3", "i1"]), request(&["i3", "i1", "i3", "i1"]));
@@ -302,10 +310,9 @@ fn catalogues_read_what_they_write_and_refuse_the_rest() {
 #[test]
 fn a_configuration_reads_what_it_writes_and_refuses_the_rest() {
     let config = SasRecConfig {
-        repeated_items: RepeatedItems::First,
         hidden_dropout_prob: 0.25,
         attention_probs_dropout_prob: 0.5,
-        ..config(30)
+        ..with_items(30, |items| items.repeated_items = RepeatedItems::First)
     };
     let text = config.to_json();
     assert_eq!(SasRecConfig::parse("config.json", &text).unwrap(), config);

@@ -11,10 +11,10 @@
 
 mod config;
 
-pub use config::{Block, PaddingSide, RepeatedItems, SasRecConfig, SeenItems};
+pub use config::{Block, PaddingSide, SasRecConfig};
 
 use crate::backend::{Activation, Attend, Backend, HeadShape, Mask, Segments};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::nn::{LayerNorm, Linear};
 use crate::weights::Weights;
 
@@ -39,7 +39,8 @@ impl<B: Backend> SasRec<B> {
     /// # Errors
     /// A tensor that is missing or of another shape, by name.
     pub fn load(weights: &Weights<'_, B>, config: SasRecConfig) -> Result<Self> {
-        let SasRecConfig { num_embeddings, hidden_size, max_seq_len, .. } = config;
+        let hidden_size = config.hidden_size;
+        let (num_embeddings, max_seq_len) = (config.items.num_embeddings, config.items.max_seq_len);
         let table = |name: &str, rows| weights.at(name).matrix("weight", [rows, hidden_size]);
         let item_embeddings = table("item_embeddings", num_embeddings)?;
         let (position_embeddings, layers) = match config.block {
@@ -55,7 +56,7 @@ impl<B: Backend> SasRec<B> {
                 (table("position_embeddings", max_seq_len)?, Layers::Bert { layer_norm, layer })
             }
             Block::Llara => {
-                let shape = [config.num_items, hidden_size];
+                let shape = [config.items.num_items, hidden_size];
                 let s_fc = Linear::load(&weights.at("s_fc"), shape, true)?;
                 let block = Box::new(LlaraBlock::load(weights, &config)?);
                 (table("positional_embeddings", max_seq_len)?, Layers::Llara { block, s_fc })
@@ -69,19 +70,11 @@ impl<B: Backend> SasRec<B> {
         &self.config
     }
 
-    /// Hidden state after each item: (rows, hidden_size). `items` are embedding rows
-    /// ([`SasRecConfig::row`]), oldest first, of all sequences that `segments` describes; row i
-    /// depends on the items of its own segment up to i.
-    ///
-    /// # Errors
-    /// A segment longer than `max_seq_len`, an item outside the table, a count that differs from
-    /// the segments' rows.
+    /// Hidden state after each item; see [`super::sequence::SequenceModel::forward`].
     pub fn forward(&self, b: &B, items: &[u32], segments: &Segments) -> Result<B::Tensor> {
         let config = &self.config;
-        if items.len() != segments.rows() {
-            return Err(Error::shape("sasrec", "items", &[segments.rows()], &[items.len()]));
-        }
-        let positions = config.positions(segments)?;
+        config.items.check("sasrec", items, segments)?;
+        let positions = config.positions(segments);
         let embedded = b.add(
             &b.embed(&self.item_embeddings, items).at(|| "item_embeddings")?,
             &b.embed(&self.position_embeddings, &positions)?,
@@ -103,9 +96,7 @@ impl<B: Backend> SasRec<B> {
         }
     }
 
-    /// Scores of every item as the next one: (rows, hidden_size) -> (rows, `num_columns`). Item
-    /// `index` is in column [`SasRecConfig::column`]; columns of no item (padding, mask) mean
-    /// nothing.
+    /// Scores of every item; see [`super::sequence::SequenceModel::scores`].
     pub fn scores(&self, b: &B, hidden: &B::Tensor) -> Result<B::Tensor> {
         match &self.layers {
             Layers::Bert { .. } => b.linear(hidden, &self.item_embeddings, None),
@@ -236,24 +227,15 @@ impl SasRecConfig {
         Attend { dropout, ..Attend::new(segments, Mask::Causal) }
     }
 
-    /// The position of each row, as the original's padded input gives it.
-    fn positions(&self, segments: &Segments) -> Result<Vec<u32>> {
-        let mut positions = Vec::with_capacity(segments.rows());
-        for found in segments.iter().map(|rows| rows.len()) {
-            let limit = self.max_seq_len;
-            let Some(room) = limit.checked_sub(found) else {
-                return Err(Error::InputTooLong {
-                    what: "sasrec: items of a sequence",
-                    limit,
-                    found,
-                });
-            };
+    /// The position of each row, as the original's padded input gives it, of segments that fit.
+    fn positions(&self, segments: &Segments) -> Vec<u32> {
+        let positions = segments.iter().flat_map(|rows| {
             let first = match self.padding_side {
-                PaddingSide::Left => room as u32,
+                PaddingSide::Left => self.items.max_seq_len.saturating_sub(rows.len()) as u32,
                 PaddingSide::Right => 0,
             };
-            positions.extend(first..first + found as u32);
-        }
-        Ok(positions)
+            first..first + rows.len() as u32
+        });
+        positions.collect()
     }
 }

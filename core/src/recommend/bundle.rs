@@ -2,6 +2,8 @@
 //! was measured. Files come from a folder, from the network or out of the program itself.
 
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod almost_rec;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod encoder;
 mod loaded;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
@@ -17,6 +19,8 @@ use crate::digest::hex;
 use crate::error::{Error, Result};
 use crate::weights::check_base_name;
 
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use almost_rec::{prompt_tokens, title_tokens};
 pub use loaded::Bundle;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use tmf::{behaviour_rows, one_hot};
@@ -28,6 +32,8 @@ pub const BUNDLE_FORMAT_VERSION: u32 = 1;
 
 /// The name by which manifests select Triple Modality Fusion.
 pub(super) const TMF: &str = "tmf";
+/// The name by which they select ALMOSTRec.
+pub(super) const ALMOST_REC: &str = "almostrec";
 
 /// File name of the catalogue, one JSON line per item.
 pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
@@ -41,6 +47,12 @@ pub const FUSION_CONFIG: &str = "fusion.json";
 pub const FUSION_WEIGHTS: &str = "fusion.safetensors";
 /// Wording of the prompts.
 pub const TEMPLATE: &str = "template.toml";
+/// What ALMOSTRec is besides its language model, for `almostrec`.
+pub const ALMOST_REC_CONFIG: &str = "almost_rec.json";
+/// Its own layers.
+pub const ALMOST_REC_WEIGHTS: &str = "almost_rec.safetensors";
+/// The item table of the sequence recommender that it reads.
+pub const SEQUENCE_TABLE: &str = "sequence.safetensors";
 /// Embeddings of the pictures; absent where pictures are not used, like the next two.
 pub const IMAGE_TABLE: &str = "image.safetensors";
 /// Embeddings of the texts.
@@ -51,7 +63,7 @@ pub const ENCODER_FILES: [&str; 4] =
     ["encoder.json", "encoder.safetensors", "encoder_tokenizer.json", "encoder_preprocessor.json"];
 
 /// Component, file, whether it may be missing: what a bundle's folder holds.
-pub const COMPONENT_FILES: [(&str, &str, bool); 15] = [
+pub const COMPONENT_FILES: [(&str, &str, bool); 18] = [
     ("config", "config.json", false),
     ("model", "model.safetensors", false),
     ("catalogue", CATALOGUE_FILE, true),
@@ -61,6 +73,9 @@ pub const COMPONENT_FILES: [(&str, &str, bool); 15] = [
     ("template", TEMPLATE, true),
     ("fusion_config", FUSION_CONFIG, true),
     ("fusion", FUSION_WEIGHTS, true),
+    ("almost_rec_config", ALMOST_REC_CONFIG, true),
+    ("almost_rec", ALMOST_REC_WEIGHTS, true),
+    ("sequence", SEQUENCE_TABLE, true),
     ("image", IMAGE_TABLE, true),
     ("text", TEXT_TABLE, true),
     ("encoder_config", ENCODER_FILES[0], true),

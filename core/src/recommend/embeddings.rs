@@ -6,6 +6,7 @@ use super::catalogue::ItemIndex;
 use super::graph::TABLE_ITEMS;
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
+use crate::models::almost_rec::FrozenTable;
 use crate::models::fusion::{Fusion, ItemRows};
 use crate::weights::Checkpoint;
 
@@ -90,6 +91,11 @@ impl EmbeddingTable {
             Some(value) => Err(Error::argument("embeddings", "row", "finite values", value)),
             None => Ok(()),
         }
+    }
+
+    /// The table as a model holds it that does not train it.
+    pub fn frozen(self) -> FrozenTable {
+        FrozenTable { values: self.values, present: self.present }
     }
 
     /// Number of items.

@@ -1,6 +1,6 @@
 //! A recommender of any kind: what a bundle becomes.
 
-use super::bundle::TMF;
+use super::bundle::{ALMOST_REC, TMF};
 use super::{
     BUNDLE_FILE, Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex,
     Modality, Prior, Question, Recommendations, Recommender, Request, Scorer, Scores,
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::models::sasrec::{RepeatedItems, SeenItems};
+use crate::models::sequence::{RepeatedItems, SeenItems};
 
 /// A recommender of any kind on one backend.
 pub enum Kind<B: Backend> {
-    /// SASRec.
+    /// A sequence model.
     Sequence(Box<SequenceRecommender<B>>),
     /// A graph encoder.
     Graph(Box<GraphRecommender<B>>),
@@ -41,6 +41,8 @@ impl<B: Backend> Kind<B> {
             bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)))
         } else if bundle.manifest.recommender == TMF {
             bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)))
+        } else if bundle.manifest.recommender == ALMOST_REC {
+            bundle.almost_rec_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
         } else {
             bundle.sequence_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
         };
@@ -89,7 +91,7 @@ impl<B: Backend> Kind<B> {
     /// without a limit.
     pub fn max_input_tokens(&self) -> Option<usize> {
         match self {
-            Self::Sequence(sequence) => Some(sequence.model().config().max_seq_len),
+            Self::Sequence(sequence) => Some(sequence.model().config().items().max_seq_len),
             Self::Graph(graph) => match graph.model() {
                 GraphModel::Mbht(model) => Some(model.config().max_seq_len),
                 GraphModel::LightGcn { .. } => None,

@@ -196,6 +196,9 @@ pub struct Usage {
     pub image_tokens: usize,
     /// Items of the history the model saw.
     pub history_items: usize,
+    /// Of these, items whose state was kept from an earlier request, where a model is recurrent.
+    #[serde(default)]
+    pub cached_items: usize,
     /// Items of the history the catalogue does not know.
     pub unknown_items: usize,
     /// Items that were ranked.

@@ -1,6 +1,9 @@
 //! A recommender that is one sequence model: the user's items in, scores of all items out.
 
+mod states;
+
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use super::catalogue::{Catalogue, ItemIndex};
 use super::ranking::{self, Ranked};
@@ -8,21 +11,24 @@ use super::request::{RankedItem, Recommendations, Request, Timings, Usage};
 use super::{Recommender, Scorer, first_occurrences, select};
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
-use crate::models::sasrec::{RepeatedItems, SasRec, SasRecConfig, SeenItems};
+use crate::models::sequence::{RepeatedItems, SeenItems, SequenceConfig, SequenceModel};
 use crate::weights::Weights;
+use states::States;
 
 /// Milliseconds since some fixed moment. On wasm32 the standard library has no clock, so the page's
 /// `performance.now` is passed in.
 pub type Clock = fn() -> f64;
 
-/// SASRec over a catalogue: item `i` of the catalogue is item `i` of the model.
+/// A sequence model over a catalogue: item `i` of the catalogue is item `i` of the model.
 #[derive(Debug)]
 pub struct SequenceRecommender<B: Backend> {
     backend: B,
-    model: SasRec<B>,
+    model: SequenceModel<B>,
     catalogue: Catalogue,
     prior: Vec<f32>, // (num_items)
     clock: Clock,
+    /// Of recent requests, where the model is recurrent: a user's new event costs one step.
+    states: Mutex<States<B>>,
 }
 
 impl<B: Backend> SequenceRecommender<B> {
@@ -30,23 +36,34 @@ impl<B: Backend> SequenceRecommender<B> {
     /// checkpoint came without one.
     ///
     /// # Errors
-    /// A catalogue with another number of items than the model; whatever [`SasRec::load`] refuses.
+    /// A catalogue with another number of items than the model; whatever [`SequenceModel::load`]
+    /// refuses.
     pub fn load(
         weights: &Weights<'_, B>,
-        config: SasRecConfig,
+        config: impl Into<SequenceConfig>,
         catalogue: Option<Catalogue>,
     ) -> Result<Self> {
+        let backend = weights.backend().clone();
+        Self::new(backend, SequenceModel::load(weights, config.into())?, catalogue)
+    }
+
+    /// The same of a model that is loaded.
+    ///
+    /// # Errors
+    /// A catalogue with another number of items than the model.
+    pub fn new(backend: B, model: SequenceModel<B>, catalogue: Option<Catalogue>) -> Result<Self> {
+        let items = model.config().items();
         let catalogue = match catalogue {
             Some(catalogue) => catalogue,
-            None => Catalogue::numbered(config.first_item_id, config.num_items)?,
+            None => Catalogue::numbered(items.first_item_id, items.num_items)?,
         };
-        if catalogue.len() != config.num_items {
-            let expected = format!("{} items, as `num_items` says", config.num_items);
-            return Err(Error::argument("sasrec", "catalogue", expected, catalogue.len()));
+        if catalogue.len() != items.num_items {
+            let expected = format!("{} items, as `num_items` says", items.num_items);
+            let model = model.config().model_type();
+            return Err(Error::argument(model, "catalogue", expected, catalogue.len()));
         }
-        let backend = weights.backend().clone();
-        let model = SasRec::load(weights, config)?;
-        Ok(Self { backend, model, prior: catalogue.prior(), catalogue, clock: system_clock })
+        let (prior, states) = (catalogue.prior(), Mutex::default());
+        Ok(Self { backend, model, prior, catalogue, clock: system_clock, states })
     }
 
     /// The same, with timings from this clock.
@@ -56,14 +73,14 @@ impl<B: Backend> SequenceRecommender<B> {
     }
 
     /// The model inside.
-    pub fn model(&self) -> &SasRec<B> {
+    pub fn model(&self) -> &SequenceModel<B> {
         &self.model
     }
 
     /// The items a model sees of a history: known ones, repeats as the configuration says, the last
     /// `max_seq_len`.
     fn context(&self, history: &[ItemIndex]) -> Vec<ItemIndex> {
-        let config = self.model.config();
+        let config = self.model.config().items();
         let mut items = match config.repeated_items {
             RepeatedItems::Keep => history.to_vec(),
             RepeatedItems::First => first_occurrences(history),
@@ -74,26 +91,62 @@ impl<B: Backend> SequenceRecommender<B> {
 
     /// Raw scores of packed contexts, none of them empty: (contexts, num_items) in catalogue order.
     async fn score(&self, contexts: &[Vec<ItemIndex>]) -> Result<Vec<f32>> {
+        if contexts.len() > self.model.batch() {
+            let mut scores = Vec::with_capacity(contexts.len() * self.num_items());
+            for contexts in contexts.chunks(self.model.batch()) {
+                scores.extend(Box::pin(self.score(contexts)).await?);
+            }
+            return Ok(scores);
+        }
         let (b, config) = (&self.backend, self.model.config());
         let lengths: Vec<usize> = contexts.iter().map(Vec::len).collect();
         let segments = Segments::new(&lengths)?;
-        let rows: Vec<u32> = contexts.iter().flatten().map(|&item| config.row(item)).collect();
+        let rows: Vec<u32> =
+            contexts.iter().flatten().map(|&item| config.items().row(item)).collect();
         let hidden = self.model.forward(b, &rows, &segments)?;
-        let last = b.gather_rows(&hidden, &segments.last_rows())?;
-        let scores = b.read(&self.model.scores(b, &last)?).await?;
+        self.read_scores(&b.gather_rows(&hidden, &segments.last_rows())?).await
+    }
+
+    /// Raw scores of one context that is not empty, and how many of its items were known from an
+    /// earlier request.
+    async fn score_one(&self, context: Vec<ItemIndex>) -> Result<(Vec<f32>, usize)> {
+        let Some(model) = self.model.recurrent() else {
+            return Ok((self.score(&[context]).await?, 0));
+        };
+        let states = || self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let (b, items) = (&self.backend, self.model.config().items());
+        let found = states().longest(&context);
+        let (known, state) = found.map_or((0, None), |(known, state)| (known, Some(state)));
+        let state = match state {
+            Some(state) if known == context.len() => state,
+            state => {
+                let rows: Vec<u32> = context[known..].iter().map(|&item| items.row(item)).collect();
+                let segments = Segments::one(rows.len())?;
+                model.step(b, &rows, &segments, state.as_ref())?
+            }
+        };
+        let scores = self.read_scores(&state.hidden).await?;
+        states().keep(context, state);
+        Ok((scores, known))
+    }
+
+    /// Scores after hidden states: (states, num_items) in catalogue order.
+    async fn read_scores(&self, hidden: &B::Tensor) -> Result<Vec<f32>> {
+        let (b, config) = (&self.backend, self.model.config());
+        let scores = b.read(&self.model.scores(b, hidden)?).await?;
         // Drop the columns of no item.
         let (first, columns) = (config.column(0) as usize, config.num_columns());
-        if first == 0 && columns == config.num_items {
+        if first == 0 && columns == self.num_items() {
             return Ok(scores);
         }
-        let items = first..first + config.num_items;
+        let items = first..first + self.num_items();
         Ok(scores.chunks_exact(columns).flat_map(|row| &row[items.clone()]).copied().collect())
     }
 }
 
 impl<B: Backend> Recommender for SequenceRecommender<B> {
     fn name(&self) -> &str {
-        "sasrec"
+        self.model.config().model_type()
     }
 
     fn catalogue(&self) -> &Catalogue {
@@ -107,7 +160,7 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
         let history: Vec<_> = history.into_iter().map(|(item, _)| item).collect();
         let seen: HashSet<_> = history.iter().copied().collect();
         let drop_seen =
-            request.exclude_seen && self.model.config().seen_items == SeenItems::Exclude;
+            request.exclude_seen && self.model.config().items().seen_items == SeenItems::Exclude;
         let nothing = HashSet::new();
         let dropped = if drop_seen { &seen } else { &nothing };
         let candidates = select::candidates(&self.catalogue, request, dropped)?;
@@ -116,15 +169,15 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
         let prepared = (self.clock)();
 
         let nothing_to_rank = candidates.is_empty() || request.k == 0;
-        let scores = match (nothing_to_rank, context.is_empty()) {
-            (true, _) => Vec::new(),
-            (false, true) => self.prior.clone(),
-            (false, false) => self.score(&[context]).await?,
+        let (scores, cached_items) = match (nothing_to_rank, context.is_empty()) {
+            (true, _) => (Vec::new(), 0),
+            (false, true) => (self.prior.clone(), 0),
+            (false, false) => self.score_one(context).await?,
         };
         let scored = (self.clock)();
 
         let score_zero =
-            request.exclude_seen && self.model.config().seen_items == SeenItems::ScoreZero;
+            request.exclude_seen && self.model.config().items().seen_items == SeenItems::ScoreZero;
         let score = |item: ItemIndex| match scores.get(item as usize) {
             Some(score) if !score.is_nan() && score_zero && seen.contains(&item) => 0.0,
             Some(&score) => score,
@@ -152,6 +205,7 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
             },
             usage: Usage {
                 history_items,
+                cached_items,
                 unknown_items,
                 candidates: candidates.len(),
                 ..Usage::default()
@@ -168,11 +222,11 @@ impl<B: Backend> Scorer for SequenceRecommender<B> {
     }
 
     fn seen_items(&self) -> SeenItems {
-        self.model.config().seen_items
+        self.model.config().items().seen_items
     }
 
     fn repeated_items(&self) -> RepeatedItems {
-        self.model.config().repeated_items
+        self.model.config().items().repeated_items
     }
 
     async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {

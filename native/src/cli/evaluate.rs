@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
-use tributary_core::models::sasrec::RepeatedItems;
+use tributary_core::models::sequence::RepeatedItems;
 use tributary_core::prompt::AnswerRule;
 use tributary_core::recommend::{Decoding, Recommender};
 use tributary_core::{Error, Result};

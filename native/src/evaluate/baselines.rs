@@ -1,7 +1,7 @@
 //! What every model must beat: popularity and a first-order Markov chain.
 
 use tributary_core::Result;
-use tributary_core::models::sasrec::RepeatedItems;
+use tributary_core::models::sequence::RepeatedItems;
 use tributary_core::recommend::{ItemIndex, Scorer};
 
 /// How often each item occurs in the training data, for everybody.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tributary_core::metrics::RankingMetrics;
-use tributary_core::models::sasrec::SeenItems;
+use tributary_core::models::sequence::SeenItems;
 use tributary_core::random::Random;
 use tributary_core::recommend::{Catalogue, ItemId, ItemIndex, Question, Scorer, Scores, rank_of};
 use tributary_core::{Error, Result};

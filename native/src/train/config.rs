@@ -10,13 +10,14 @@ use tributary_core::digest::hex;
 use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::{Error, Result};
 
+use super::almost_rec::AlmostRecTrainConfig;
 use super::burn_backend::BurnDevice;
 use super::clip::ClipTrainConfig;
 use super::graph::GraphTrainConfig;
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
-use super::sasrec::TrainConfig;
 use super::schedule::Schedule;
+use super::sequence::TrainConfig;
 use super::tmf::TmfTrainConfig;
 use super::trainer::{FitOptions, TrainReport};
 
@@ -63,14 +64,16 @@ impl Default for TrainingConfig {
 /// A configuration file of any model that can be trained; `[model] kind` says which.
 #[derive(Clone, Debug)]
 pub enum AnyConfig {
-    /// `sasrec`.
-    Sasrec(Box<TrainConfig>),
+    /// `sasrec`, `lru_rec`, `gru4rec`.
+    Sequence(Box<TrainConfig>),
     /// `mbht`, `lightgcn`.
     Graph(Box<GraphTrainConfig>),
     /// `clip`.
     Clip(Box<ClipTrainConfig>),
     /// `tmf`.
     Tmf(Box<TmfTrainConfig>),
+    /// `almostrec`.
+    AlmostRec(Box<AlmostRecTrainConfig>),
 }
 
 impl AnyConfig {
@@ -96,11 +99,18 @@ impl AnyConfig {
                 Ok(Self::Graph(Box::new(GraphTrainConfig::parse(path, &text)?)))
             }
             Some("clip") => Ok(Self::Clip(Box::new(ClipTrainConfig::parse(path, &text)?))),
+            Some("almostrec") => {
+                Ok(Self::AlmostRec(Box::new(AlmostRecTrainConfig::parse(path, &text)?)))
+            }
             Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::parse(path, &text)?))),
-            Some("sasrec") | None => Ok(Self::Sasrec(Box::new(TrainConfig::parse(path, &text)?))),
+            Some("sasrec" | "lru_rec" | "gru4rec") | None => {
+                Ok(Self::Sequence(Box::new(TrainConfig::parse(path, &text)?)))
+            }
             Some(found) => {
-                let (file, supported) =
-                    (file_name(path), "sasrec, mbht, lightgcn, clip, tmf".to_owned());
+                let (file, supported) = (
+                    file_name(path),
+                    "sasrec, lru_rec, gru4rec, mbht, lightgcn, clip, tmf, almostrec".to_owned(),
+                );
                 let (field, found) = ("model.kind".to_owned(), found.to_owned());
                 Err(Error::Unsupported { file, field, found, supported })
             }
@@ -117,30 +127,33 @@ impl AnyConfig {
         progress: &mut dyn FnMut(&Event),
     ) -> Result<TrainReport> {
         match self {
-            Self::Sasrec(config) => super::sasrec::run(config, options, progress),
+            Self::Sequence(config) => super::sequence::run(config, options, progress),
             Self::Graph(config) => super::graph::run(config, options, progress),
             Self::Clip(config) => super::clip::run(config, options, progress).map(|r| r.fit),
             Self::Tmf(config) => super::tmf::run(config, options, progress),
+            Self::AlmostRec(config) => super::almost_rec::run(config, options, progress),
         }
     }
 
     /// `[training]`.
     pub fn training(&self) -> &TrainingConfig {
         match self {
-            Self::Sasrec(config) => &config.training,
+            Self::Sequence(config) => &config.training,
             Self::Graph(config) => &config.training,
             Self::Clip(config) => &config.training,
             Self::Tmf(config) => &config.training,
+            Self::AlmostRec(config) => &config.training,
         }
     }
 
     /// Terms under which what is trained may be used, if `[data]` states them.
     pub fn licence(&self) -> Option<&str> {
         match self {
-            Self::Sasrec(config) => config.data.licence.as_deref(),
+            Self::Sequence(config) => config.data.licence.as_deref(),
             Self::Graph(config) => config.data.licence.as_deref(),
             Self::Clip(_) => None,
             Self::Tmf(config) => config.data.licence.as_deref(),
+            Self::AlmostRec(config) => config.data.licence.as_deref(),
         }
     }
 }

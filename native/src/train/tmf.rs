@@ -7,7 +7,6 @@
 mod batch;
 mod curriculum;
 mod induction;
-mod language;
 mod lessons;
 mod objective;
 mod output;
@@ -25,6 +24,7 @@ use tributary_core::{Context, Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::{self, FitConfig, TrainingConfig};
+use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
@@ -32,8 +32,6 @@ use super::trainer::{FitOptions, TrainReport, fit};
 use crate::data::{Dataset, SplitRule};
 use crate::files::read_text;
 pub use curriculum::CurriculumConfig;
-use language::Language;
-pub use language::{AdapterOptions, LanguageOptions};
 use lessons::Lessons;
 use objective::{Modalities, TmfObjective};
 use tributary_core::recommend::TEMPLATE;
@@ -371,7 +369,13 @@ pub fn run(
         _ => Modalities::read(&config.tables, &dataset, &config.data.path)?,
     };
     let templates = config.templates()?;
-    let language = Language::open(config, &dataset, &templates)?;
+    let language = Language::open(
+        config.model.language.as_deref(),
+        &config.language,
+        config.adapter.as_ref(),
+        u64::from(config.training.seed),
+        || vocabulary_texts(&dataset, &templates),
+    )?;
     let fusion = config.fusion(&modalities, language.config()?.hidden_size)?;
 
     let seed = u64::from(config.training.seed);
@@ -384,8 +388,11 @@ pub fn run(
         config.training.device,
         BurnOptions { trainable, seed, ..BurnOptions::default() },
     )?;
-    let gathers = config.model.prompt.pointer.then_some(config.model.level);
-    let model = language.load(&b, gathers, seed)?;
+    let model = language.load(&b, seed)?;
+    if language.is_new() {
+        let gathers = config.model.prompt.pointer.then_some(config.model.level);
+        induction::prepare(&b, model.config(), gathers, seed)?;
+    }
     let objective = TmfObjective::new(
         &b,
         config,
@@ -404,6 +411,24 @@ pub fn run(
     let report = fit(&b, &objective, &fit_config, identity, &run, progress)?;
     output::write_folder(&options.out, config, &language, &objective, &report)?;
     Ok(report)
+}
+
+/// What a new vocabulary is learned from: the catalogue, and the words of the prompts, which are as
+/// frequent as its titles.
+fn vocabulary_texts(dataset: &Dataset, templates: &[(String, Template)]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for item in dataset.catalogue.items() {
+        // A title stands behind a space in every prompt, a description in none.
+        texts.extend(std::iter::repeat_n(format!(" {}", item.title), TITLES));
+        texts.extend(item.description.clone());
+        for (text, template) in templates {
+            texts.push(text.clone());
+            let words = dataset.behaviours.iter().filter_map(|b| template.behaviours.get(b));
+            let words = words.flat_map(|words| [&words.history, &words.target]);
+            texts.extend(words.map(|word| format!(" {word}")));
+        }
+    }
+    texts
 }
 
 /// What decides the weights besides the trainer's own configuration.

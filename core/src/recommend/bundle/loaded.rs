@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{BUNDLE_FILE, BundleFile, BundleManifest, BundleText, TMF};
+use super::{ALMOST_REC, BUNDLE_FILE, BundleFile, BundleManifest, BundleText, TMF};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::models::sasrec::SasRecConfig;
+use crate::models::sequence::SequenceConfig;
 use crate::recommend::{Catalogue, GraphModel, GraphRecommender, SequenceRecommender};
 use crate::weights::{Checkpoint, ConfigReader, Weights};
 
@@ -36,12 +36,15 @@ impl Bundle {
         let files = files.into_iter().map(|(_, name, bytes)| (name.into(), bytes)).collect();
         let mut bundle = Self { manifest, files };
         let (name, config) = bundle.text("config")?;
+        let known = GRAPH_RECOMMENDERS.iter().chain(&SequenceConfig::MODEL_TYPES);
         let kind = ConfigReader::new(name, &config)?
             .str("model_type")
             .ok()
-            .and_then(|kind| GRAPH_RECOMMENDERS.iter().find(|known| **known == kind));
+            .and_then(|kind| known.clone().find(|known| **known == kind));
         if bundle.has("tmf") {
             bundle.manifest.recommender = TMF.into();
+        } else if bundle.has("almost_rec") {
+            bundle.manifest.recommender = ALMOST_REC.into();
         } else if let Some(kind) = kind {
             bundle.manifest.recommender = (*kind).into();
         }
@@ -124,13 +127,17 @@ impl Bundle {
     /// # Errors
     /// Another kind of recommender; a configuration, checkpoint or catalogue that does not fit.
     pub fn sequence_recommender<B: Backend>(&self, backend: &B) -> Result<SequenceRecommender<B>> {
-        if self.manifest.recommender != "sasrec" {
-            return Err(
-                self.unsupported(&format!("sasrec, {}, tmf", GRAPH_RECOMMENDERS.join(", ")))
-            );
+        let kind = self.manifest.recommender.as_str();
+        if !SequenceConfig::MODEL_TYPES.contains(&kind) {
+            let (sequence, graph) =
+                (SequenceConfig::MODEL_TYPES.join(", "), GRAPH_RECOMMENDERS.join(", "));
+            return Err(self.unsupported(&format!("{sequence}, {graph}, {TMF}, {ALMOST_REC}")));
         }
         let (name, text) = self.text("config")?;
-        let config = SasRecConfig::parse(name, &text)?;
+        let config = SequenceConfig::parse(name, &text)?;
+        if config.model_type() != kind {
+            return Err(Error::file(name, "model_type", kind, config.model_type()));
+        }
         let (name, bytes) = self.single("model")?;
         let checkpoint = Checkpoint::from_bytes(name, bytes)?;
         let weights = Weights::new(backend, &checkpoint);

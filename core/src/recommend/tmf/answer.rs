@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Asked, FREE_TOKENS, Stopwatch, TmfRecommender};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::models::sasrec::SeenItems;
+use crate::models::sequence::SeenItems;
 use crate::prompt::AnswerRule;
 use crate::recommend::catalogue::{ItemId, ItemIndex};
 use crate::recommend::request::{Request, RunsOn, Timings, Usage};

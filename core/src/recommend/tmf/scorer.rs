@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Asked, Hidden, Stopwatch, TmfRecommender};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::models::sasrec::SeenItems;
+use crate::models::sequence::SeenItems;
 use crate::recommend::catalogue::ItemIndex;
 use crate::recommend::request::{Timings, Usage};
 use crate::recommend::{Question, Scorer, Scores};

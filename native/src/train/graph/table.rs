@@ -7,12 +7,14 @@ use bytes::Bytes;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
 use tributary_core::digest::hex;
+use tributary_core::recommend::EmbeddingTable;
 pub(super) use tributary_core::recommend::{TABLE_BEHAVIOURS as BEHAVIOURS, TABLE_ITEMS as ITEMS};
 use tributary_core::weights::{Checkpoint, NamedTensor, TensorSpec};
 use tributary_core::{Error, Result};
 
 use super::super::checkpoint;
 use crate::data::{CATALOGUE_FILE, Dataset};
+use crate::files;
 
 /// What is written.
 pub(super) struct Tables {
@@ -53,6 +55,28 @@ pub(super) fn write(path: &Path, tables: &Tables, dataset: &Dataset, data: &Path
         ("catalogue_sha256".to_owned(), catalogue_sha256(dataset, data)?),
     ]);
     checkpoint::write(path, &tensors, metadata)
+}
+
+/// The table at `path`, if it is of the items of `dataset`, whose catalogue has this sha256.
+pub(crate) fn item_table(
+    path: &Path,
+    dataset: &Dataset,
+    catalogue: &str,
+) -> Result<EmbeddingTable> {
+    let file = files::open_checkpoint(path)?;
+    if let Some(of) = file.metadata().get("catalogue_sha256").filter(|of| **of != catalogue) {
+        let expected = format!("{catalogue}, the catalogue of {}", dataset.name);
+        return Err(Error::file(path.display(), "catalogue_sha256", expected, of));
+    }
+    let table = EmbeddingTable::load(&file)?;
+    let items = dataset.catalogue.len();
+    match table.len() == items {
+        true => Ok(table),
+        false => {
+            let expected = format!("{items} rows, one for each item of {}", dataset.name);
+            Err(Error::file(path.display(), "rows", expected, table.len()))
+        }
+    }
 }
 
 /// Of the catalogue's file beside the data; of the catalogue as it would be written where there is

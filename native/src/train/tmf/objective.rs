@@ -21,14 +21,14 @@ use tributary_core::weights::{Initial, Weights};
 use tributary_core::{Error, Result};
 
 use super::batch::{Batch, Choice, Lesson, Soft};
-use super::language::Language;
 use super::lessons::{Lessons, Question};
 use super::texts::Texts;
 use super::{TablesConfig, TmfTrainConfig, soft_start};
 use crate::data::Dataset;
 use crate::files;
 use crate::train::burn_backend::Burn;
-use crate::train::graph::table::catalogue_sha256;
+use crate::train::graph::table::{catalogue_sha256, item_table};
+use crate::train::language::Language;
 use crate::train::trainer::{Losses, Objective};
 
 /// Rows of the language model's width.
@@ -53,22 +53,9 @@ impl Modalities {
     pub(super) fn read(config: &TablesConfig, dataset: &Dataset, data: &Path) -> Result<Self> {
         let items = dataset.catalogue.len();
         let catalogue = catalogue_sha256(dataset, data)?;
-        let table = |path: &Option<PathBuf>| -> Result<EmbeddingTable> {
-            let Some(path) = path else { return Ok(EmbeddingTable::absent(items)) };
-            let file = files::open_checkpoint(path)?;
-            let of = file.metadata().get("catalogue_sha256").filter(|of| **of != catalogue);
-            if let Some(of) = of {
-                let expected = format!("{catalogue}, the catalogue of {}", dataset.name);
-                return Err(Error::file(path.display(), "catalogue_sha256", expected, of));
-            }
-            let table = EmbeddingTable::load(&file)?;
-            match table.len() == items {
-                true => Ok(table),
-                false => {
-                    let expected = format!("{items} rows, one for each item of {}", dataset.name);
-                    Err(Error::file(path.display(), "rows", expected, table.len()))
-                }
-            }
+        let table = |path: &Option<PathBuf>| match path {
+            Some(path) => item_table(path, dataset, &catalogue),
+            None => Ok(EmbeddingTable::absent(items)),
         };
         let num_behaviours = dataset.behaviours.len();
         let behaviours = match &config.graph {

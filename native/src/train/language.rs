@@ -1,21 +1,23 @@
 //! The language model that is trained: one that was opened, with or without a LoRA, or a new one:
 //! Qwen2's form, whose biases let a head look at a place rather than at a content.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tributary_core::models::llama::{Llama, LlamaConfig, TokenId};
-use tributary_core::prompt::{Level, PromptOptions, Template};
+use tributary_core::prompt::PromptOptions;
 use tributary_core::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, Vocabulary};
-use tributary_core::weights::{Adapter, Checkpoint, Initial, Weights};
+use tributary_core::weights::{Adapter, Checkpoint, Initial, NamedTensor, Weights, merge};
 use tributary_core::{Error, Result};
 
-use super::{TmfTrainConfig, induction};
-use crate::data::Dataset;
-use crate::files::{self, ModelFolder};
-use crate::train::burn_backend::Burn;
+use super::WEIGHTS;
+use super::burn_backend::Burn;
+use super::checkpoint::{write, write_atomically};
+use crate::files::{self, FolderSink, ModelFolder};
 
 /// Large enough that half of a head's pairs hardly turn within a prompt.
 const ROPE_THETA: f64 = 1e5;
@@ -23,7 +25,9 @@ const ROPE_THETA: f64 = 1e5;
 const SOFT_TOKEN: &str = "<soft>";
 const END_TOKEN: &str = "</s>";
 /// Copies of each title among the texts a vocabulary is learned from: prompts are mostly titles.
-const TITLES: usize = 16;
+pub(super) const TITLES: usize = 16;
+/// Folder of the adapter under PEFT's names.
+const ADAPTER: &str = "adapter";
 
 /// `[language]`: a new Llama and its vocabulary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,23 +114,23 @@ pub(super) struct Language {
 }
 
 impl Language {
+    /// The model at `path`, or a new one whose vocabulary is learned from `texts`.
     pub(super) fn open(
-        config: &TmfTrainConfig,
-        dataset: &Dataset,
-        templates: &[(String, Template)],
+        path: Option<&Path>,
+        options: &LanguageOptions,
+        adapter: Option<&AdapterOptions>,
+        seed: u64,
+        texts: impl FnOnce() -> Vec<String>,
     ) -> Result<Self> {
-        let Some(path) = &config.model.language else {
-            return Self::new(&config.language, dataset, templates);
-        };
+        let Some(path) = path else { return Self::new(options, &texts()) };
         let folder = files::open_model(path)?;
         let missing = || Error::file(path.display(), "tokenizer.json", "a tokenizer", "no file");
         let tokenizer_json =
             folder.text("tokenizer.json", MAX_TOKENIZER_BYTES)?.ok_or_else(missing)?;
-        let adapter = match &config.adapter {
+        let adapter = match adapter {
             None => None,
             Some(options) => {
                 let json = options.to_json();
-                let seed = u64::from(config.training.seed);
                 let adapter = Adapter::fresh(&json, &folder.checkpoint, seed)?;
                 Some((json, adapter))
             }
@@ -137,11 +141,7 @@ impl Language {
         Ok(Self { config_json, tokenizer_json, tokenizer, folder: Some(folder), adapter })
     }
 
-    fn new(
-        options: &LanguageOptions,
-        dataset: &Dataset,
-        templates: &[(String, Template)],
-    ) -> Result<Self> {
+    fn new(options: &LanguageOptions, texts: &[String]) -> Result<Self> {
         let vocabulary = Vocabulary {
             size: options.vocab_size,
             special_tokens: vec![SOFT_TOKEN.into(), END_TOKEN.into()],
@@ -149,19 +149,6 @@ impl Language {
             lowercase: false,
             across_words: true,
         };
-        let mut texts = Vec::new();
-        for item in dataset.catalogue.items() {
-            // A title stands behind a space in every prompt, a description in none.
-            texts.extend(std::iter::repeat_n(format!(" {}", item.title), TITLES));
-            texts.extend(item.description.clone());
-            // The words of a prompt are as frequent as its titles.
-            for (text, template) in templates {
-                texts.push(text.clone());
-                let words = dataset.behaviours.iter().filter_map(|b| template.behaviours.get(b));
-                let words = words.flat_map(|words| [&words.history, &words.target]);
-                texts.extend(words.map(|word| format!(" {word}")));
-            }
-        }
         let tokenizer_json = vocabulary.learn(texts.iter().map(String::as_str))?;
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
         let end = tokenizer.token_id(END_TOKEN);
@@ -192,16 +179,13 @@ impl Language {
         LlamaConfig::parse("config.json", &self.config_json)
     }
 
-    /// `gathers`: the level of a new model that points.
-    pub(super) fn load(&self, b: &Burn, gathers: Option<Level>, seed: u64) -> Result<Llama<Burn>> {
+    pub(super) fn load(&self, b: &Burn, seed: u64) -> Result<Llama<Burn>> {
         let config = self.config()?;
         self.tokenizer.check_vocab_size(config.vocab_size)?;
         match (&self.folder, &self.adapter) {
             (None, _) => {
                 let weights = Weights::fresh(b, seed).with_initial(Initial::FanIn);
-                let model = Llama::load(&weights, config)?;
-                induction::prepare(b, model.config(), gathers, seed)?;
-                Ok(model)
+                Llama::load(&weights, config)
             }
             (Some(folder), None) => Llama::load(&Weights::new(b, &folder.checkpoint), config),
             (Some(folder), Some((_, adapter))) => {
@@ -220,13 +204,57 @@ impl Language {
         Ok(PromptOptions { bos_token_id: config.bos_token_id, end_token_id, ..options })
     }
 
+    /// Whether it is to be trained from the start.
+    pub(super) fn is_new(&self) -> bool {
+        self.folder.is_none()
+    }
+
     /// The weights under the adapter.
     pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.folder.as_ref().map(|folder| &folder.checkpoint)
+    }
+
+    /// The language model of a finished run as one checkpoint in `out`, with its configuration and
+    /// tokenizer; with an adapter, folded in, and the adapter by itself. `is_own` says which of the
+    /// `trained` tensors are the language model's.
+    pub(super) fn write(
+        &self,
+        out: &Path,
+        trained: &Checkpoint,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        write_atomically(&out.join("config.json"), self.config_json.as_bytes())?;
+        write_atomically(&out.join("tokenizer.json"), self.tokenizer_json.as_bytes())?;
+        let (Some((config, _)), Some(base)) = (&self.adapter, self.checkpoint()) else {
+            let own = |name: &str| is_own(name).then(|| name.to_owned());
+            let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+            return write(&out.join(WEIGHTS), &select(trained, own)?, metadata);
+        };
+        let folder = out.join(ADAPTER);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(folder.display(), e))?;
+        let peft = |name: &str| name.contains(".lora_").then(|| format!("base_model.model.{name}"));
+        let tensors = select(trained, peft)?;
+        write(&folder.join("adapter_model.safetensors"), &tensors, BTreeMap::new())?;
+        write_atomically(&folder.join("adapter_config.json"), config.as_bytes())?;
+        let adapter = files::open_adapter(&folder, base)?;
+        merge(base, &adapter, None, &mut FolderSink::create(out)?, &mut |_, _, _| {})
     }
 
     pub(super) fn digest(&self, hash: &mut Sha256) {
         hash.update(&self.config_json);
         hash.update(&self.tokenizer_json);
     }
+}
+
+/// The tensors that `name` gives a new name.
+pub(super) fn select(
+    trained: &Checkpoint,
+    rename: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<NamedTensor>> {
+    let mut tensors = Vec::new();
+    for name in trained.names() {
+        let (Some(new), Some(info)) = (rename(name), trained.info(name)) else { continue };
+        tensors.push(NamedTensor::f32(new, &info.shape, &trained.values(name)?));
+    }
+    Ok(tensors)
 }
