@@ -1,9 +1,18 @@
-//! Floor 8, how good a ranking is: hit rate, ndcg, mrr and recall at k, for one target per user.
+//! Floor 8, how good a ranking is: hit rate, ndcg, mrr, recall at k and auc, for one target per
+//! user; what is recommended to everybody (`lists.rs`); whether two recommenders differ
+//! (`paired.rs`).
 //!
 //! Ranks here are places counted from 0: how many items rank before the target. Every mean says
 //! what it is a mean over ([`Denominator`]).
 
+mod lists;
+mod paired;
+
 use std::collections::BTreeMap;
+use std::fmt;
+
+pub use lists::{EmbeddingOf, ListMetrics, self_information};
+pub use paired::{BootstrapDistribution, Differences};
 
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -90,6 +99,106 @@ impl AtK {
 /// sum of ln((part - i) / (all - i)). `draws` <= `part` <= `all`.
 fn log_share(part: usize, all: usize, draws: usize) -> f64 {
     (0..draws).map(|i| ((part - i) as f64 / (all - i) as f64).ln()).sum()
+}
+
+/// A metric of one user that its target's rank decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RankMetric {
+    /// `hit_rate@k`; with one target per user also `recall@k`.
+    HitRate(usize),
+    /// `ndcg@k`
+    Ndcg(usize),
+    /// `mrr@k`
+    Mrr(usize),
+    /// `auc`, see [`auc_of_rank`].
+    Auc,
+}
+
+impl RankMetric {
+    /// By its name, such as `ndcg@10`.
+    ///
+    /// # Errors
+    /// Another name, or a k of 0.
+    pub fn parse(name: &str) -> Result<Self> {
+        let (metric, k) = name.split_once('@').unwrap_or((name, ""));
+        match (metric, k.parse().ok().filter(|&k| k > 0)) {
+            ("hit_rate" | "recall", Some(k)) => Ok(Self::HitRate(k)),
+            ("ndcg", Some(k)) => Ok(Self::Ndcg(k)),
+            ("mrr", Some(k)) => Ok(Self::Mrr(k)),
+            ("auc", None) if name == "auc" => Ok(Self::Auc),
+            _ => {
+                let expected = "hit_rate@k, recall@k, ndcg@k or mrr@k with a k above 0, or auc";
+                Err(Error::argument("metrics", "metric", expected, name))
+            }
+        }
+    }
+
+    /// The metric of a target at `rank` (0 is the best) among `num_candidates`, itself included; 0
+    /// where it was never ranked. With `draws` it is the expectation over so many competitors drawn
+    /// from these, see [`AtK::expected`].
+    pub fn of(self, rank: Option<usize>, num_candidates: usize, draws: Option<usize>) -> f64 {
+        let Some(rank) = rank else { return 0.0 };
+        let competitors = num_candidates.saturating_sub(1);
+        let at = |k| match draws {
+            Some(draws) => AtK::expected(rank, competitors, draws, k),
+            None => AtK::at(rank, k),
+        };
+        match self {
+            Self::HitRate(k) => at(k).hit_rate,
+            Self::Ndcg(k) => at(k).ndcg,
+            Self::Mrr(k) => at(k).mrr,
+            // The expectation over draws is the same share.
+            Self::Auc => auc_of_rank(rank, competitors),
+        }
+    }
+}
+
+impl fmt::Display for RankMetric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HitRate(k) => write!(f, "hit_rate@{k}"),
+            Self::Ndcg(k) => write!(f, "ndcg@{k}"),
+            Self::Mrr(k) => write!(f, "mrr@{k}"),
+            Self::Auc => f.write_str("auc"),
+        }
+    }
+}
+
+/// One user's area under the ROC curve: the share of `competitors` that rank behind a target at
+/// `rank` (0 is the best), equal scores in the order that the rank was made in; 1 without
+/// competitors, as for [`AtK`]. Its mean over users is the AUC of BPR (Rendle et al., UAI 2009).
+pub fn auc_of_rank(rank: usize, competitors: usize) -> f64 {
+    if competitors == 0 {
+        return 1.0;
+    }
+    1.0 - rank.min(competitors) as f64 / competitors as f64
+}
+
+/// The area under the ROC curve of scores with labels: the share of pairs of a positive and a
+/// negative in which the positive scores higher, equal scores counting half (the statistic of Mann
+/// and Whitney, by ranks; Hanley and McNeil 1982). For answers of yes or no. `None` where one of the
+/// two is missing.
+///
+/// # Errors
+/// A score that is NaN, naming its place.
+pub fn auc(labelled: &[(f32, bool)]) -> Result<Option<f64>> {
+    if let Some(place) = labelled.iter().position(|(score, _)| score.is_nan()) {
+        return Err(Error::argument("auc", "score", "numbers", format!("NaN at {place}")));
+    }
+    let mut sorted = labelled.to_vec();
+    // -0 and 0 are one score, as `==` has it.
+    let score = |pair: &(f32, bool)| pair.0 + 0.0;
+    sorted.sort_unstable_by(|a, b| score(a).total_cmp(&score(b)));
+    let (mut negatives, mut positives, mut won) = (0.0, 0.0, 0.0);
+    for equal in sorted.chunk_by(|a, b| a.0 == b.0) {
+        let here = equal.iter().filter(|(_, positive)| *positive).count() as f64;
+        let others = equal.len() as f64 - here;
+        won += here * (negatives + others / 2.0);
+        positives += here;
+        negatives += others;
+    }
+    let pairs = positives * negatives;
+    Ok((pairs > 0.0).then(|| won / pairs))
 }
 
 /// Sums over users, at several k.

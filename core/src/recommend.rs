@@ -47,7 +47,7 @@ pub use explain::{Explanation, ItemChange, MAX_EXPLAINED, ModalityChange, explai
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use kind::Kind;
-pub use ranking::{Ranked, rank_of, top};
+pub use ranking::{Ranked, rank_of, top, top_items};
 pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,
 };

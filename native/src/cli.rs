@@ -2,6 +2,7 @@
 //! happens in one place.
 
 mod arguments;
+mod compare;
 mod demo;
 mod embed;
 mod evaluate;
@@ -39,7 +40,10 @@ pub fn run(cli: &Cli) -> Result<Report> {
     match &cli.command {
         Command::Demo(arguments) => demo::demo(arguments, device),
         Command::Recommend(arguments) => recommend::recommend(arguments, device),
-        Command::Evaluate(arguments) => evaluate::evaluate(arguments, device),
+        Command::Evaluate(arguments) => match &arguments.compare {
+            Some(runs) => compare::run(arguments, runs),
+            None => evaluate::evaluate(arguments, device),
+        },
         #[cfg(feature = "train")]
         Command::Train(arguments) => train::train(arguments),
         Command::Pipeline(arguments) => pipeline::pipeline(arguments),

@@ -2,18 +2,32 @@
 
 mod baselines;
 mod candidates;
+mod compare;
+mod histogram;
 mod ranking;
+mod run;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use baselines::{Markov, Popularity};
 pub use candidates::{CandidateSet, read_candidates, write_candidates};
+pub use compare::{CompareOptions, Compared, Comparison, MAX_SAMPLES, compare};
+pub use histogram::histogram;
+pub(crate) use histogram::percent;
 use ranking::Ranking;
+pub use run::{
+    MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_TOP, MAX_USERS, Run, read_run, read_top, write_run,
+};
 use serde::Serialize;
-use tributary_core::metrics::{Denominator, RankingMetrics};
+use tributary_core::metrics::{
+    Denominator, EmbeddingOf, ListMetrics, RankMetric, RankingMetrics, self_information,
+};
 use tributary_core::models::sequence::{RepeatedItems, SeenItems};
-use tributary_core::recommend::{Catalogue, ItemIndex, Scorer, first_occurrences};
+use tributary_core::recommend::{
+    Catalogue, EmbeddingTable, ItemId, ItemIndex, Scorer, first_occurrences,
+};
 use tributary_core::{Error, Result};
 
 use crate::data::{Case, Dataset, Split, SplitRule};
@@ -55,6 +69,8 @@ pub struct EvaluateOptions {
     pub seen_items: Option<SeenItems>,
     /// Users per batch.
     pub batch: usize,
+    /// What the diversity of a list is measured by: a row per item of the scorer's catalogue.
+    pub diversity_table: Option<Arc<EmbeddingTable>>,
 }
 
 impl Default for EvaluateOptions {
@@ -66,6 +82,7 @@ impl Default for EvaluateOptions {
             users: None,
             seen_items: None,
             batch: 256,
+            diversity_table: None,
         }
     }
 }
@@ -73,7 +90,9 @@ impl Default for EvaluateOptions {
 /// What came out. Its JSON has at least `metrics`, `users` and `denominator`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// `hit_rate@10`, `ndcg@10`, `mrr@10`, `recall@10` and so on.
+    /// `hit_rate@10`, `ndcg@10`, `mrr@10`, `recall@10` and so on, and `auc`. Where every item is
+    /// ranked also `catalogue_coverage@10` and `novelty@10`, and with an embedding table
+    /// `intra_list_diversity@10`: see [`ListMetrics::by_name`] for what these are means over.
     pub metrics: BTreeMap<String, f64>,
     /// Users evaluated.
     pub users: usize,
@@ -91,14 +110,38 @@ pub struct Evaluation {
     pub target_behaviour: Option<String>,
     /// Share of the answers that name an item that was asked for: 1 for whatever scores items.
     pub valid_ratio: f64,
-    /// The place of each user's target, 0 the best, in order of the users; `None` where it is
-    /// unknown or the answer was not valid. Empty for expectations.
+    /// What came out for each user, in the data's order.
     #[serde(skip)]
-    pub ranks: Vec<Option<usize>>,
+    pub results: Vec<UserResult>,
     /// What each user's target was ranked among, where candidates were drawn or given and the
     /// target is known.
     #[serde(skip)]
     pub sets: Vec<CandidateSet>,
+}
+
+impl Evaluation {
+    /// The place of each user's target: see [`UserResult::rank`].
+    pub fn ranks(&self) -> Vec<Option<usize>> {
+        self.results.iter().map(|result| result.rank).collect()
+    }
+}
+
+/// One user's part of an evaluation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserResult {
+    /// The data's own name of the user.
+    pub user: String,
+    /// The item that came.
+    pub target: ItemId,
+    /// The place of the target, 0 the best; `None` where the scorer does not know it or gave no
+    /// valid answer. For expectations the place among all that can be drawn.
+    pub rank: Option<usize>,
+    /// What the target was ranked among, itself included; 0 where the scorer does not know it. For
+    /// expectations all that can be drawn, and the target.
+    pub num_candidates: usize,
+    /// The best items, as many as the largest k asks for, best first; only where all were ranked and
+    /// the answer was valid.
+    pub top: Option<Vec<ItemIndex>>,
 }
 
 /// Ranks the held-out items of `data` by the scores of `scorer`, whose items are `catalogue`'s.
@@ -108,7 +151,8 @@ pub struct Evaluation {
 /// see [`Dataset::without_repeats`].
 ///
 /// # Errors
-/// No user to evaluate, options that mean nothing, a score that is NaN.
+/// No user to evaluate, options that mean nothing, a score that is NaN, an embedding table of
+/// other than the catalogue's items.
 pub fn evaluate(
     scorer: &impl Scorer,
     catalogue: &Catalogue,
@@ -148,6 +192,18 @@ pub fn evaluate(
     }
 
     let seen_items = options.seen_items.unwrap_or_else(|| scorer.seen_items());
+    let table = options.diversity_table.as_deref();
+    if let Some(table) = table.filter(|table| table.len() != catalogue.len()) {
+        let expected = format!("{} rows, one per item of the catalogue", catalogue.len());
+        return Err(Error::argument("evaluate", "diversity table", expected, table.len()));
+    }
+    let lists = (options.candidates == Candidates::All).then(|| {
+        let training = training(data, options.split, &index, scorer.repeated_items());
+        let embedding = table.map(|table| -> EmbeddingOf<'_> {
+            Box::new(move |item: ItemIndex| table.row(item as usize))
+        });
+        ListMetrics::new(&options.k, information(&training, catalogue.len()), embedding)
+    });
     let mut ranking = Ranking {
         options,
         data,
@@ -156,8 +212,9 @@ pub fn evaluate(
         given,
         seen_items,
         metrics: RankingMetrics::new(&options.k)?,
+        lists,
         valid: 0,
-        ranks: Vec::new(),
+        results: Vec::new(),
         sets: Vec::new(),
         untouchable: vec![false; catalogue.len()],
     };
@@ -169,8 +226,13 @@ pub fn evaluate(
     }
     let over = Denominator::OverAllUsers;
     let metrics = &ranking.metrics;
+    let mut by_name = metrics.by_name(over);
+    by_name.extend(ranking.lists.iter().flat_map(ListMetrics::by_name));
+    let auc = |user: &UserResult| RankMetric::Auc.of(user.rank, user.num_candidates, None);
+    let areas: f64 = ranking.results.iter().map(auc).sum();
+    by_name.insert(RankMetric::Auc.to_string(), areas / metrics.users().max(1) as f64);
     Ok(Evaluation {
-        metrics: metrics.by_name(over),
+        metrics: by_name,
         users: metrics.users(),
         denominator: over.name(),
         items: catalogue.len(),
@@ -179,7 +241,7 @@ pub fn evaluate(
         seconds: started.elapsed().as_secs_f64(),
         target_behaviour: data.target_behaviour().map(str::to_owned),
         valid_ratio: ranking.valid as f64 / metrics.retrieved_users().max(1) as f64,
-        ranks: ranking.ranks,
+        results: ranking.results,
         sets: ranking.sets,
     })
 }
@@ -202,23 +264,7 @@ pub fn evaluate_baselines(
     let reduced = without_repeats.then(|| data.without_repeats());
     let training: Vec<Vec<ItemIndex>> = {
         let data = reduced.as_ref().unwrap_or(data);
-        let index = scorer_indices(data, catalogue);
-        let sequences = match data.split {
-            SplitRule::LeaveOneOut | SplitRule::LastOf(_) => data.training(),
-            SplitRule::Given => {
-                data.cases(options.split).into_iter().map(|case| case.history).collect()
-            }
-        };
-        let known = |items: &[ItemIndex]| -> Vec<ItemIndex> {
-            items.iter().filter_map(|&item| index[item as usize]).collect()
-        };
-        sequences
-            .into_iter()
-            .map(|items| match repeated_items {
-                RepeatedItems::Keep => known(items),
-                RepeatedItems::First => first_occurrences(&known(items)),
-            })
-            .collect()
+        training(data, options.split, &scorer_indices(data, catalogue), repeated_items)
     };
     let training: Vec<_> = training.iter().map(Vec::as_slice).collect();
     // A baseline's own protocol is to exclude what was seen; the model's may differ.
@@ -230,6 +276,39 @@ pub fn evaluate_baselines(
         ("popularity", evaluate(&popularity, catalogue, data, &options, |_, _| ())?),
         ("markov", evaluate(&markov, catalogue, data, &options, |_, _| ())?),
     ])
+}
+
+/// The training part of `data` in the scorer's indices, or the histories where the split was given;
+/// one sequence per user.
+fn training(
+    data: &Dataset,
+    split: Split,
+    index: &[Option<ItemIndex>],
+    repeated_items: RepeatedItems,
+) -> Vec<Vec<ItemIndex>> {
+    let sequences = match data.split {
+        SplitRule::LeaveOneOut | SplitRule::LastOf(_) => data.training(),
+        SplitRule::Given => data.cases(split).into_iter().map(|case| case.history).collect(),
+    };
+    let known = |items: &[ItemIndex]| -> Vec<ItemIndex> {
+        items.iter().filter_map(|&item| index[item as usize]).collect()
+    };
+    sequences
+        .into_iter()
+        .map(|items| match repeated_items {
+            RepeatedItems::Keep => known(items),
+            RepeatedItems::First => first_occurrences(&known(items)),
+        })
+        .collect()
+}
+
+/// The self-information of each item in bits, from how many of the training users have it.
+fn information(training: &[Vec<ItemIndex>], num_items: usize) -> Vec<f64> {
+    let mut users_of_item = vec![0; num_items];
+    for items in training {
+        first_occurrences(items).into_iter().for_each(|item| users_of_item[item as usize] += 1);
+    }
+    self_information(&users_of_item, training.len() as u64)
 }
 
 /// From the data's items to the scorer's, by raw id.

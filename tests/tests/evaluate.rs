@@ -1,6 +1,7 @@
 //! Evaluation on a model whose scores are known: who counts, against what, and what is refused.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use tributary::data::{Dataset, Split};
 use tributary::evaluate::{
@@ -8,7 +9,8 @@ use tributary::evaluate::{
     write_candidates,
 };
 use tributary_core::models::sequence::{RepeatedItems, SeenItems};
-use tributary_core::recommend::{Question, Recommender, Scorer, Scores};
+use tributary_core::random::Random;
+use tributary_core::recommend::{EmbeddingTable, Question, Recommender, Scorer, Scores, top_items};
 use tributary_core::{Error, Result};
 use tributary_tests::folder::Folder;
 use tributary_tests::tiny_sasrec::constant;
@@ -31,7 +33,7 @@ fn run(options: &EvaluateOptions) -> Result<Evaluation> {
 fn every_user_with_a_target_counts_and_unknown_targets_are_misses() {
     let found = run(&EvaluateOptions { k: vec![1, 2], ..Default::default() }).unwrap();
     // u: seen i0 and i1, target i4 first. v: seen i2 and i3, target i0 behind i4. w: unknown.
-    assert_eq!(found.ranks, [Some(0), Some(1), None]);
+    assert_eq!(found.ranks(), [Some(0), Some(1), None]);
     assert_eq!((found.users, found.unknown_targets, found.items), (3, 1, 5));
     assert_eq!(found.denominator, "over_all_users");
     assert_eq!(found.metrics["hit_rate@1"], 1.0 / 3.0);
@@ -46,7 +48,7 @@ fn every_user_with_a_target_counts_and_unknown_targets_are_misses() {
 fn validation_uses_the_item_before() {
     let options = EvaluateOptions { split: Split::Valid, ..Default::default() };
     // u: i0 seen, i1 is the last of four. v: i2 and x seen, i3 behind i4. w: i0 behind i4, i3.
-    assert_eq!(run(&options).unwrap().ranks, [Some(3), Some(1), Some(2)]);
+    assert_eq!(run(&options).unwrap().ranks(), [Some(3), Some(1), Some(2)]);
 }
 
 #[test]
@@ -54,7 +56,7 @@ fn seen_items_may_rank_with_a_score_of_zero() {
     let seen_items = Some(SeenItems::ScoreZero);
     let options = EvaluateOptions { seen_items, split: Split::Valid, ..Default::default() };
     // u: i0 now scores 0 as i1 does, and comes first.
-    assert_eq!(run(&options).unwrap().ranks[0], Some(4));
+    assert_eq!(run(&options).unwrap().ranks()[0], Some(4));
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn drawn_candidates_are_neither_seen_nor_the_target_and_are_kept() {
     }
     sets.iter_mut().for_each(|set| set.sort_unstable());
     assert_eq!(sets, [["i2", "i3", "i4"], ["i0", "i1", "i4"]]);
-    assert_eq!(found.ranks, [Some(0), Some(1), None]);
+    assert_eq!(found.ranks(), [Some(0), Some(1), None]);
     let candidates = Candidates::Exact { num_candidates: 2 };
     let exact = run(&EvaluateOptions { candidates, k: vec![1], ..Default::default() }).unwrap();
     // u: nobody is better. v: one of two is.
@@ -77,12 +79,76 @@ fn drawn_candidates_are_neither_seen_nor_the_target_and_are_kept() {
 }
 
 #[test]
+fn lists_are_measured_where_all_items_are_ranked() {
+    let rows = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0]];
+    let mut table = EmbeddingTable::new(2);
+    rows.iter().for_each(|row| table.push(Some(row)).unwrap());
+    let table = Some(Arc::new(table));
+    let options = EvaluateOptions { k: vec![2, 1], diversity_table: table, ..Default::default() };
+    let found = run(&options).unwrap();
+    // u has seen i0 and i1, v i2 and i3; i4 is the best, then i3, i0, i2, i1.
+    let top = |user: usize| found.results[user].top.clone();
+    assert_eq!((top(0), top(1), top(2)), (Some(vec![4, 3]), Some(vec![4, 0]), None));
+    let candidates: Vec<_> = found.results.iter().map(|user| user.num_candidates).collect();
+    assert_eq!(candidates, [3, 3, 0]);
+    assert_eq!((found.results[1].user.as_str(), found.results[1].target.as_str()), ("v", "i0"));
+    let metric = |name: &str| found.metrics[name];
+    assert_eq!((metric("catalogue_coverage@1"), metric("catalogue_coverage@2")), (0.2, 0.6));
+    assert_eq!((metric("intra_list_diversity@2")), 0.5, "1 for u, 0 for v");
+    // Training has u: i0. v: i2, x. w: i1. z: i1. Of 4 users nobody has i4 or i3, one has i0.
+    let (nobody, one) = (5_f64.log2(), 2.0);
+    assert_eq!(metric("novelty@1"), nobody);
+    assert_eq!(metric("novelty@2"), (nobody + (nobody + one) / 2.0) / 2.0);
+    // u's target is the first of three, v's the second of three, w's is unknown.
+    assert_eq!(metric("auc"), (1.0 + 0.5 + 0.0) / 3.0);
+
+    let without = EvaluateOptions { diversity_table: None, ..options.clone() };
+    let without = run(&without).unwrap().metrics;
+    assert!(!without.keys().any(|name| name.starts_with("intra")), "{without:?}");
+    let candidates = Candidates::Sampled { num_candidates: 3, seed: 5 };
+    let sampled = run(&EvaluateOptions { candidates, ..options.clone() }).unwrap();
+    assert!(sampled.results.iter().all(|user| user.top.is_none()));
+    let names: Vec<_> = sampled.metrics.keys().filter(|name| !name.contains("@1")).collect();
+    assert_eq!(names, ["auc", "hit_rate@2", "mrr@2", "ndcg@2", "recall@2"]);
+    let wrong = Some(Arc::new(EmbeddingTable::absent(4)));
+    let error = run(&EvaluateOptions { diversity_table: wrong, ..options }).unwrap_err();
+    assert!(error.to_string().contains("5 rows, one per item"), "{error}");
+}
+
+#[test]
+fn seen_items_with_a_score_of_zero_are_in_the_lists_and_among_the_candidates() {
+    let seen_items = Some(SeenItems::ScoreZero);
+    let found = run(&EvaluateOptions { seen_items, k: vec![9], ..Default::default() }).unwrap();
+    // u: i0 and i1 score 0 now; equal scores keep the catalogue's order.
+    assert_eq!(found.results[0].top, Some(vec![4, 3, 2, 0, 1]));
+    assert_eq!(found.results[0].num_candidates, 5);
+}
+
+#[test]
+fn the_best_items_are_those_of_a_sorted_list() {
+    let mut random = Random::new(9);
+    for len in [0, 1, 7, 300] {
+        // Few distinct scores: many ties, at the cut, too.
+        let scores: Vec<f32> = (0..len).map(|_| random.below(9) as f32).collect();
+        let items: Vec<u32> = (0..len as u32).filter(|_| random.percent(80)).collect();
+        let mut sorted = items.clone();
+        sorted.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b)));
+        for k in [0, 1, 2, 5, 100, 1000] {
+            let mut shuffled = items.clone();
+            random.shuffle(&mut shuffled, items.len());
+            let expected = &sorted[..k.min(sorted.len())];
+            assert_eq!(top_items(&scores, shuffled, k), expected, "{k} of {len}");
+        }
+    }
+}
+
+#[test]
 fn batches_and_limits_change_nothing_but_the_work() {
     let all = run(&EvaluateOptions::default()).unwrap();
     let single = run(&EvaluateOptions { batch: 1, ..Default::default() }).unwrap();
-    assert_eq!((&all.ranks, &all.metrics), (&single.ranks, &single.metrics));
+    assert_eq!((all.ranks(), &all.metrics), (single.ranks(), &single.metrics));
     let two = run(&EvaluateOptions { users: Some(2), ..Default::default() }).unwrap();
-    assert_eq!(two.ranks, all.ranks[..2]);
+    assert_eq!(two.ranks(), all.ranks()[..2]);
     let model = constant(&[0.0; 5]);
     let mut steps = Vec::new();
     let options = EvaluateOptions { batch: 2, ..Default::default() };
@@ -199,7 +265,7 @@ fn a_scorer_sees_behaviours_and_candidates_and_may_give_no_valid_answer() {
     let id = |user: usize, place: usize| found.sets[user].candidates[place].as_str().to_string();
     assert_eq!(HashSet::from([id(0, 0), id(0, 1)]), HashSet::from(["i2".into(), "i4".into()]));
     assert!(!found.sets[1].candidates.contains(&"i4".into()), "{:?}", found.sets[1]);
-    assert_eq!(found.ranks, [Some(0), None]);
+    assert_eq!(found.ranks(), [Some(0), None]);
     assert_eq!((found.valid_ratio, found.metrics["hit_rate@1"]), (0.5, 0.5));
     assert_eq!(found.metrics["hit_rate@20"], 0.5, "an answer that names nothing hits nothing");
     assert_eq!(found.target_behaviour.as_deref(), Some("buy"));
@@ -220,7 +286,7 @@ fn stored_candidates_are_ranked_again_by_everybody() {
     let given = run(&EvaluateOptions { candidates, ..Default::default() }).unwrap();
     assert_eq!(given.sets, drawn.sets);
     // The user of the unknown target has no set.
-    assert_eq!(given.ranks, drawn.ranks[..2]);
+    assert_eq!(given.ranks(), drawn.ranks()[..2]);
     assert_eq!((given.valid_ratio, given.users), (1.0, 2));
 
     let mut wrong = sets.clone();

@@ -129,7 +129,7 @@ fn the_gpu_ranks_beauty_as_the_cpu_does() {
     let on_gpu = evaluate(&gpu, gpu.catalogue(), &data, &options, |_, _| ()).unwrap();
     assert_eq!(on_cpu.users, 200);
     assert_eq!(on_cpu.metrics, on_gpu.metrics);
-    for (user, (a, b)) in on_cpu.ranks.iter().zip(&on_gpu.ranks).enumerate() {
+    for (user, (a, b)) in on_cpu.ranks().iter().zip(&on_gpu.ranks()).enumerate() {
         // Thousands of places down, scores closer than rounding may change places.
         let (a, b) = (a.unwrap(), b.unwrap());
         assert!(a == b || a.min(b) > 500 && a.abs_diff(b) <= 2, "user {user}: {a} and {b}");
@@ -190,8 +190,8 @@ fn baselines_on_beauty_are_those_measured_elsewhere() {
     let options = EvaluateOptions { users: Some(50), seen_items, ..options };
     let none = |_, _| ();
     let [markov, popularity] = [
-        evaluate(&markov, &data.catalogue, &data, &options, none).unwrap().ranks,
-        evaluate(&empty, &data.catalogue, &data, &options, none).unwrap().ranks,
+        evaluate(&markov, &data.catalogue, &data, &options, none).unwrap().ranks(),
+        evaluate(&empty, &data.catalogue, &data, &options, none).unwrap().ranks(),
     ];
     assert_eq!(markov, popularity);
 }

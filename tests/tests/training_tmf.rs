@@ -286,13 +286,13 @@ fn a_quantised_folder_still_serves_and_writes_names() {
     };
     let constrained = written(Decoding::Constrained);
     assert_eq!(constrained.valid_ratio, 1.0);
-    let right = constrained.ranks.iter().filter(|rank| **rank == Some(0)).count();
+    let right = constrained.ranks().iter().filter(|rank| **rank == Some(0)).count();
     let hit_rate = right as f64 / constrained.users as f64;
     assert!((constrained.metrics["hit_rate@1"] - hit_rate).abs() < 1e-9);
     // A model of six steps hardly writes a name by itself, and what it writes is no hit.
     let free = written(Decoding::Free(AnswerRule::Exact));
     assert!(free.valid_ratio < 1.0, "{}", free.valid_ratio);
-    assert!(free.ranks.iter().filter(|rank| rank.is_none()).count() > 0);
+    assert!(free.ranks().iter().filter(|rank| rank.is_none()).count() > 0);
 }
 
 /// The choice loss asks for no more than that the right candidate outweighs the others, so a few

@@ -59,6 +59,40 @@ pub fn rank_of(
     Ok(rank)
 }
 
+/// The `k` best of `candidates`, best first; equal scores by the lower index, as [`rank_of`] counts
+/// them. Needs room for 2 `k` items, however many candidates there are. A NaN, which `rank_of`
+/// refuses, has no place here.
+pub fn top_items(
+    scores: &[f32],
+    candidates: impl IntoIterator<Item = ItemIndex>,
+    k: usize,
+) -> Vec<ItemIndex> {
+    let score = |item: ItemIndex| scores.get(item as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    let better = |&a: &ItemIndex, &b: &ItemIndex| {
+        score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal).then(a.cmp(&b))
+    };
+    let mut best: Vec<ItemIndex> = Vec::new();
+    let mut worst = f32::NEG_INFINITY;
+    if k == 0 {
+        return best;
+    }
+    for item in candidates {
+        if score(item) < worst {
+            continue;
+        }
+        best.push(item);
+        // Only now and then, so that an item costs one comparison on average.
+        if best.len() >= k.saturating_mul(2) {
+            best.select_nth_unstable_by(k - 1, better);
+            best.truncate(k);
+            worst = best.last().map_or(worst, |&item| score(item));
+        }
+    }
+    best.sort_unstable_by(better);
+    best.truncate(k);
+    best
+}
+
 fn nan(item: &str) -> Error {
     Error::argument("recommend", "score", "a number", format!("NaN for item {item}"))
 }

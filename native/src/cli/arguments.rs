@@ -122,7 +122,7 @@ pub struct EvaluateArguments {
     /// A bundle's folder, or `demo`.
     #[arg(
         long,
-        required_unless_present_any = ["model", "baselines"],
+        required_unless_present_any = ["model", "baselines", "compare"],
         conflicts_with = "model"
     )]
     pub bundle: Option<PathBuf>,
@@ -131,8 +131,8 @@ pub struct EvaluateArguments {
     pub model: Option<PathBuf>,
     /// Interactions: RecBole .inter, CSV or TSV with a header, `user item item ...` lines, JSON
     /// lines, or a folder that `prepare` wrote.
-    #[arg(long)]
-    pub data: PathBuf,
+    #[arg(long, required_unless_present = "compare")]
+    pub data: Option<PathBuf>,
     /// Which items to predict.
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitName,
@@ -155,7 +155,7 @@ pub struct EvaluateArguments {
     /// Only the first users.
     #[arg(long)]
     pub users: Option<usize>,
-    /// Draws the candidates.
+    /// Draws the candidates, or the bootstrap's samples.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Judge a language model by the name it writes instead of by its scores: hit_rate@1 and the
@@ -169,6 +169,39 @@ pub struct EvaluateArguments {
     /// Write the result into the bundle's manifest, where applications read what to expect.
     #[arg(long, requires = "bundle")]
     pub record: bool,
+    /// Item embeddings for intra_list_diversity, safetensors with a row per item of the recommender's
+    /// catalogue, as `embed --catalogue` writes them; without it the bundle's text, image or graph
+    /// table, the first there is.
+    #[arg(long, value_name = "FILE")]
+    pub diversity_table: Option<PathBuf>,
+    /// Save each user's target, its rank and the best items in this file, Parquet; of the baselines
+    /// alone, popularity's.
+    #[arg(long, value_name = "RUN.parquet")]
+    pub save: Option<PathBuf>,
+    /// Compare two saved runs user by user: differences A - B with bootstrap intervals and p-values.
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["RUN_A", "RUN_B"],
+        conflicts_with_all = [
+            "bundle", "model", "data", "target_behaviour", "save_candidates", "exact", "users",
+            "answers", "baselines", "record", "diversity_table", "save",
+        ]
+    )]
+    pub compare: Option<Vec<PathBuf>>,
+    /// With --compare: `hit_rate@10,auc` and so on; otherwise hit_rate, ndcg and mrr at each of --k,
+    /// and auc.
+    #[arg(long, value_delimiter = ',', conflicts_with = "data")]
+    pub metric: Vec<String>,
+    /// With --compare: bootstrap samples.
+    #[arg(long, default_value_t = 10_000, conflicts_with = "data")]
+    pub samples: usize,
+    /// With --compare: share of the samples that an interval holds.
+    #[arg(long, default_value_t = 0.95, conflicts_with = "data")]
+    pub confidence: f64,
+    /// With --compare: draw the distributions of the differences into this file, SVG.
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "data")]
+    pub plot: Option<PathBuf>,
 }
 
 /// How a language model writes its answers.

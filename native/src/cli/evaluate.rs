@@ -1,28 +1,31 @@
 //! `evaluate`: ranks of held-out items, beside what simpler rules reach.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
+use tributary_core::digest::hex;
 use tributary_core::models::sequence::RepeatedItems;
 use tributary_core::prompt::AnswerRule;
-use tributary_core::recommend::{Decoding, Recommender};
+use tributary_core::recommend::{Catalogue, Decoding, EmbeddingTable, Recommender};
 use tributary_core::{Error, Result};
 
 use super::arguments::{AnswersName, EvaluateArguments, SplitName};
 use super::{Report, progress_bar};
-use crate::bundle;
+use crate::bundle::{self, Bundle};
 use crate::data::{Dataset, Split};
 use crate::device::Device;
 use crate::evaluate::{
-    Candidates, EvaluateOptions, Evaluation, Popularity, evaluate_baselines, read_candidates,
-    write_candidates,
+    Candidates, EvaluateOptions, Evaluation, MAX_TOP, Popularity, evaluate_baselines,
+    read_candidates, write_candidates, write_run,
 };
 use crate::recommender::AnyRecommender;
-use crate::with_recommender;
+use crate::{files, with_recommender};
 
 pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<Report> {
-    let options = EvaluateOptions {
+    let mut options = EvaluateOptions {
         split: match arguments.split {
             SplitName::Test => Split::Test,
             SplitName::Valid => Split::Valid,
@@ -33,12 +36,30 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
         users: arguments.users,
         ..EvaluateOptions::default()
     };
-    let recommender = match (&arguments.bundle, &arguments.model) {
-        (Some(bundle), _) => Some(AnyRecommender::open(bundle, device)?),
-        (None, Some(model)) => Some(AnyRecommender::load(&bundle::from_model(model)?, device)?),
+    // Before the work, not behind it.
+    let longest = options.k.iter().copied().max().unwrap_or_default();
+    if arguments.save.is_some() && longest > MAX_TOP {
+        let expected =
+            format!("at most {MAX_TOP} with --save, which keeps so many items of a user");
+        return Err(Error::argument("evaluate", "k", expected, longest));
+    }
+    let bundle = match (&arguments.bundle, &arguments.model) {
+        (Some(folder), _) if folder == Path::new("demo") => Some(bundle::demo()?),
+        (Some(folder), _) => Some(bundle::read(folder)?),
+        (None, Some(model)) => Some(bundle::from_model(model)?),
         (None, None) => None,
     };
-    let mut data = Dataset::read(&arguments.data)?;
+    let recommender =
+        bundle.as_ref().map(|bundle| AnyRecommender::load(bundle, device)).transpose()?;
+    let num_items = recommender.as_ref().map(|recommender| recommender.catalogue().len());
+    let table = diversity_table(arguments, bundle.as_ref(), num_items)?;
+    let diversity = table.as_ref().map(|(name, _)| name.clone());
+    options.diversity_table = table.map(|(_, table)| Arc::new(table));
+    drop(bundle);
+    let Some(data) = &arguments.data else {
+        return Err(Error::argument("evaluate", "data", "a file or a folder", "missing"));
+    };
+    let mut data = Dataset::read(data)?;
     if let Some(behaviour) = &arguments.target_behaviour {
         data.hold_out(behaviour)?;
     }
@@ -46,7 +67,8 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
         // The baselines know the data's own items, and follow their own protocol.
         let nobody = Popularity::new(&[], data.catalogue.len(), RepeatedItems::Keep);
         let baselines = evaluate_baselines(&nobody, &data.catalogue, &data, &options)?;
-        return report(arguments, &baselines);
+        save(arguments, &options, &baselines, &data, &data.catalogue)?;
+        return report(arguments, &baselines, diversity);
     };
     with_recommender!(&recommender, scorer => {
         let bar = progress_bar(0, "users");
@@ -70,8 +92,81 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
         if arguments.baselines {
             results.extend(evaluate_baselines(scorer, catalogue, data, &options)?);
         }
-        report(arguments, &results)
+        save(arguments, &options, &results, data, catalogue)?;
+        report(arguments, &results, diversity)
     })
+}
+
+/// What lists' diversity is measured by, with the name of the file: the one that was asked for, else
+/// what the recommender brings along. Contents come first: they say how alike two items are to
+/// somebody who sees them.
+fn diversity_table(
+    arguments: &EvaluateArguments,
+    bundle: Option<&Bundle>,
+    num_items: Option<usize>,
+) -> Result<Option<(String, EmbeddingTable)>> {
+    let all = arguments.candidates == "all";
+    if let Some(path) = &arguments.diversity_table {
+        if !all {
+            let expected = "all, where a list is what is recommended, with --diversity-table";
+            return Err(Error::argument("evaluate", "candidates", expected, &arguments.candidates));
+        }
+        let checkpoint = files::open_checkpoint(path)?;
+        return Ok(Some((checkpoint.file().to_string(), EmbeddingTable::load(&checkpoint)?)));
+    }
+    let Some(bundle) = bundle.filter(|_| all) else { return Ok(None) };
+    let Some(component) = ["text", "image", "graph"].into_iter().find(|name| bundle.has(name))
+    else {
+        return Ok(None);
+    };
+    // A file of that name that nobody asked for, and that is no table of these items, is no reason to
+    // fail: a recommender that needs it has refused it already.
+    let Ok(checkpoint) = bundle.checkpoint(component) else { return Ok(None) };
+    let table = EmbeddingTable::load(&checkpoint).ok();
+    let table = table.filter(|table| num_items == Some(table.len()));
+    Ok(table.map(|table| (checkpoint.file().to_string(), table)))
+}
+
+/// The first of `results` as `--save` asks for it.
+fn save(
+    arguments: &EvaluateArguments,
+    options: &EvaluateOptions,
+    results: &[(&str, Evaluation)],
+    data: &Dataset,
+    catalogue: &Catalogue,
+) -> Result<()> {
+    let (Some(path), Some((recommender, result))) = (&arguments.save, results.first()) else {
+        return Ok(());
+    };
+    // Names without folders: those belong to a machine.
+    let name = |path: &PathBuf| {
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    };
+    let mut hash = Sha256::new();
+    data.digest(&mut hash);
+    let largest = options.k.iter().max().copied().unwrap_or_default();
+    let mut about = BTreeMap::from([
+        ("tributary_version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("recommender", (*recommender).to_owned()),
+        ("data", data.name.clone()),
+        ("data_sha256", hex(&hash.finalize())),
+        ("split", format!("{:?}", arguments.split).to_lowercase()),
+        ("candidates", result.candidates.clone()),
+        ("seed", arguments.seed.to_string()),
+        ("k", largest.to_string()),
+    ]);
+    if let Some(model) = arguments.bundle.as_ref().or(arguments.model.as_ref()) {
+        about.insert("model", name(model));
+    }
+    if let Some(behaviour) = &arguments.target_behaviour {
+        about.insert("target_behaviour", behaviour.clone());
+    }
+    let exact = match &options.candidates {
+        Candidates::Exact { num_candidates } => Some(*num_candidates),
+        _ => None,
+    };
+    let about = about.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    write_run(path, &about, exact, &result.results, catalogue)
 }
 
 fn candidates(arguments: &EvaluateArguments) -> Result<Candidates> {
@@ -111,7 +206,11 @@ fn record(folder: &Path, arguments: &EvaluateArguments, result: &Evaluation) -> 
 }
 
 /// The first of `results` in full, all of them in a table.
-fn report(arguments: &EvaluateArguments, results: &[(&str, Evaluation)]) -> Result<Report> {
+fn report(
+    arguments: &EvaluateArguments,
+    results: &[(&str, Evaluation)],
+    diversity: Option<String>,
+) -> Result<Report> {
     let Some(((name, result), others)) = results.split_first() else {
         return Err(Error::Internal("nothing was evaluated".into()));
     };
@@ -126,6 +225,9 @@ fn report(arguments: &EvaluateArguments, results: &[(&str, Evaluation)]) -> Resu
     };
     let mut json = to_json(result)?;
     json["recommender"] = json!(name);
+    if let Some(table) = diversity {
+        json["diversity_table"] = json!(table);
+    }
     let baselines: &[(&str, Evaluation)] = match arguments.baselines {
         // Without a model the first result is a baseline, too.
         true if arguments.bundle.is_none() && arguments.model.is_none() => results,
@@ -147,7 +249,7 @@ fn report(arguments: &EvaluateArguments, results: &[(&str, Evaluation)]) -> Resu
     json["table"] = results.iter().map(row).collect();
 
     let mut text = format!(
-        "{} users, {}, {}, {:.1} s\n\n{:<14}",
+        "{} users, {}, {}, {:.1} s\n\n{:<24}",
         result.users, result.denominator, result.candidates, result.seconds, "metric"
     );
     results.iter().for_each(|(name, _)| text += &format!("{name:>12}"));
@@ -159,7 +261,7 @@ fn report(arguments: &EvaluateArguments, results: &[(&str, Evaluation)]) -> Resu
         (metric.to_string(), k.parse::<usize>().unwrap_or(0))
     });
     let mut line = |name: &str, value: &dyn Fn(&Evaluation) -> f64| {
-        text += &format!("{name:<14}");
+        text += &format!("{name:<24}");
         results.iter().for_each(|(_, result)| text += &format!("{:>12.4}", value(result)));
         text.push('\n');
     };
