@@ -5,6 +5,8 @@ pub mod clip;
 pub mod fusion;
 pub mod lightgcn;
 pub mod llama;
+pub mod llava;
 pub mod mbht;
+pub mod qwen2_vl;
 pub mod sasrec;
 pub mod vit;
