@@ -137,13 +137,7 @@ impl<B: Backend> Encoder<B> {
     /// # Errors
     /// Weights that cannot be read.
     pub fn identity(&self) -> Result<String> {
-        let (checkpoint, mut hash) = (self.files.checkpoint(), Sha256::new());
-        hash.update(self.files.config().as_bytes());
-        for name in checkpoint.names() {
-            hash.update(name.as_bytes());
-            hash.update(checkpoint.raw(name)?);
-        }
-        Ok(format!("{} sha256:{}", self.name(), hex(&hash.finalize())))
+        identity_of(self.name(), &*self.files)
     }
 
     /// How pictures become pixel values; `Err` for an encoder of texts.
@@ -229,6 +223,20 @@ impl<B: Backend> Encoder<B> {
         }
         Ok(values.chunks_exact(self.embedding_size()).map(<[f32]>::to_vec).collect())
     }
+}
+
+/// `name`, and the sha256 of the configuration and tensors of `files`. Reads all weights.
+///
+/// # Errors
+/// Weights that cannot be read.
+pub fn identity_of(name: &str, files: &dyn EncoderFiles) -> Result<String> {
+    let (checkpoint, mut hash) = (files.checkpoint(), Sha256::new());
+    hash.update(files.config().as_bytes());
+    for tensor in checkpoint.names() {
+        hash.update(tensor.as_bytes());
+        hash.update(checkpoint.raw(tensor)?);
+    }
+    Ok(format!("{name} sha256:{}", hex(&hash.finalize())))
 }
 
 /// Scales a vector to length 1; one of zeros stays.

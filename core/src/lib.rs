@@ -27,6 +27,8 @@ pub mod tokenizer;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub mod encoder;
 pub mod session;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub mod vision_language;
 // floor 8
 pub mod metrics;
 pub mod recommend;

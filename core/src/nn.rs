@@ -7,9 +7,11 @@ mod norm;
 mod patch_embedding;
 mod rope;
 
-pub use encoder::{Encoder, EncoderConfig, EncoderLayer, LayerNames, NormOrder, QkvNames};
+pub use encoder::{
+    Encoder, EncoderConfig, EncoderLayer, EncoderPass, LayerNames, NormOrder, QkvNames,
+};
 pub use kv_cache::{Branches, CachedRows, KvCache, KvUse};
 pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
 pub use patch_embedding::{CHANNELS, PatchConfig, PatchEmbedding, PatchNames};
-pub use rope::{Rope, RopeScaling};
+pub use rope::{AxesPosition, Rope, RopeScaling};

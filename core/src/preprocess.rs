@@ -7,10 +7,12 @@
 
 #[cfg(feature = "images")]
 mod decode;
+mod patches;
 mod resize;
 
 #[cfg(feature = "images")]
 pub use decode::{MAX_DECODED_BYTES, MAX_PICTURE_BYTES, decode};
+pub use patches::{MAX_ASPECT_RATIO, MAX_PICTURE_TOKENS, PatchPreprocessor, Patches};
 pub use resize::Filter;
 
 use crate::error::{Error, Result};
@@ -130,16 +132,16 @@ struct Defaults {
 }
 
 const HALF: [[f32; CHANNELS]; 2] = [[0.5; CHANNELS]; 2];
+/// Of the pictures that CLIP was trained on.
+const CLIP: [[f32; CHANNELS]; 2] =
+    [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]];
 
 fn clip_defaults(image_size: usize) -> Defaults {
     Defaults {
         size: Size::ShortestEdge(image_size),
         filter: Filter::Bicubic,
         center_crop: Some(image_size),
-        statistics: [
-            [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            [0.268_629_54, 0.261_302_6, 0.275_777_1],
-        ],
+        statistics: CLIP,
         number_is_shortest_edge: true,
     }
 }
@@ -194,12 +196,7 @@ impl PicturePreprocessor {
             }
         };
         let defaults = if is_clip { clip_defaults(224) } else { vit_defaults(224) };
-        let filter = match config.has("resample") {
-            false => defaults.filter,
-            true => Filter::from_pillow(config.usize("resample", 0..=5)?).ok_or_else(|| {
-                config.unsupported("resample", "1 lanczos, 2 bilinear, 3 bicubic")
-            })?,
-        };
+        let filter = filter(&config, defaults.filter)?;
         let resize = match config.bool_or("do_resize", true)? {
             true => Some((size(&config, &defaults)?, filter)),
             false => None,
@@ -209,25 +206,8 @@ impl PicturePreprocessor {
             (false, _) => None,
             (true, default) => Some(crop(&config, default)?),
         };
-        let statistics = || -> Result<[[f32; CHANNELS]; 2]> {
-            let [mean, std] = defaults.statistics;
-            Ok([
-                channels(&config, "image_mean", mean, -1e6..=1e6)?,
-                channels(&config, "image_std", std, 1e-6..=1e6)?,
-            ])
-        };
-        Ok(Self {
-            resize,
-            center_crop,
-            rescale_factor: match config.bool_or("do_rescale", true)? {
-                true => config.f32_or("rescale_factor", RESCALE_FACTOR, 1e-9..=1e6)?,
-                false => 1.0,
-            },
-            normalize: match config.bool_or("do_normalize", true)? {
-                true => Some(statistics()?),
-                false => None,
-            },
-        })
+        let (rescale_factor, normalize) = numbers(&config, defaults.statistics)?;
+        Ok(Self { resize, center_crop, rescale_factor, normalize })
     }
 
     /// The same rule with the statistics of `config` (`image_mean`, `image_std`) where it has them:
@@ -273,7 +253,7 @@ impl PicturePreprocessor {
         let kept = resize(picture, resized, [&rows, &cols], filter);
 
         // Black where a picture is smaller than the crop; then one table per channel.
-        let tables = self.tables();
+        let tables = tables(self.rescale_factor, self.normalize);
         let mut values = Vec::with_capacity(CHANNELS * height * width);
         for (channel, table) in tables.iter().enumerate() {
             let start = values.len();
@@ -292,24 +272,52 @@ impl PicturePreprocessor {
         }
         Ok(values)
     }
+}
 
-    /// What each byte becomes, per channel: (byte * rescale_factor - mean) / std, in f32 as the
-    /// original computes it.
-    fn tables(&self) -> [[f32; 256]; CHANNELS] {
-        std::array::from_fn(|channel| {
-            std::array::from_fn(|byte| {
-                let value = byte as f32 * self.rescale_factor;
-                match &self.normalize {
-                    Some([mean, std]) => (value - mean[channel]) / std[channel],
-                    None => value,
-                }
-            })
+/// What each byte becomes, per channel: (byte * rescale_factor - mean) / std, in f32 as the original
+/// computes it.
+fn tables(rescale_factor: f32, normalize: Option<[[f32; CHANNELS]; 2]>) -> [[f32; 256]; CHANNELS] {
+    std::array::from_fn(|channel| {
+        std::array::from_fn(|byte| {
+            let value = byte as f32 * rescale_factor;
+            match &normalize {
+                Some([mean, std]) => (value - mean[channel]) / std[channel],
+                None => value,
+            }
         })
-    }
+    })
 }
 
 /// 1 / 255.
 const RESCALE_FACTOR: f32 = 1.0 / 255.0;
+
+/// `resample`.
+fn filter(config: &ConfigReader, default: Filter) -> Result<Filter> {
+    if !config.has("resample") {
+        return Ok(default);
+    }
+    Filter::from_pillow(config.usize("resample", 0..=5)?)
+        .ok_or_else(|| config.unsupported("resample", "1 lanczos, 2 bilinear, 3 bicubic"))
+}
+
+/// `rescale_factor`, 1 without; mean and standard deviation of each channel, if they are used.
+fn numbers(
+    config: &ConfigReader,
+    [mean, std]: [[f32; CHANNELS]; 2],
+) -> Result<(f32, Option<[[f32; CHANNELS]; 2]>)> {
+    let rescale_factor = match config.bool_or("do_rescale", true)? {
+        true => config.f32_or("rescale_factor", RESCALE_FACTOR, 1e-9..=1e6)?,
+        false => 1.0,
+    };
+    let normalize = match config.bool_or("do_normalize", true)? {
+        true => Some([
+            channels(config, "image_mean", mean, -1e6..=1e6)?,
+            channels(config, "image_std", std, 1e-6..=1e6)?,
+        ]),
+        false => None,
+    };
+    Ok((rescale_factor, normalize))
+}
 
 /// (height, width) with the shorter side `edge`; the longer one is rounded down.
 fn shortest_edge(picture: &Picture, edge: usize) -> [usize; 2] {

@@ -19,8 +19,8 @@ use prefix_cache::Slot;
 
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
-use crate::models::llama::{Llama, Rows, TokenId};
-use crate::nn::{KvCache, KvUse};
+use crate::models::llama::{AxesRows, Llama, Rows, TokenId};
+use crate::nn::{AxesPosition, KvCache, KvUse};
 
 /// Tokens of a prompt computed at a time: bounds the memory of activations, and costs nothing that
 /// could be measured.
@@ -125,7 +125,7 @@ impl<B: Backend> Session<B> {
     /// Makes the session's sequence equal `prompt`, computing what neither the session nor the
     /// prefix cache holds, the last token at least.
     pub fn prefill(&mut self, prompt: &[TokenId]) -> Result<Usage> {
-        self.fill(&text(prompt), None)
+        self.fill(&text(prompt, 0), None)
     }
 
     /// [`Session::prefill`] of a prompt with soft tokens. The ids at their positions count for the
@@ -139,6 +139,45 @@ impl<B: Backend> Session<B> {
         prompt: &[TokenId],
         soft: &SoftTokens<'_, B::Tensor>,
     ) -> Result<Usage> {
+        let slots = self.soft_slots(text(prompt, 0), soft)?;
+        self.fill(&slots, Some(soft))
+    }
+
+    /// [`Session::prefill_soft`] of a prompt whose tokens stand in time, height and width: pictures in
+    /// a text. What follows stands behind the largest number of all.
+    ///
+    /// # Errors
+    /// As for [`Session::prefill_soft`]; not one position for each token, or one that is no place of
+    /// the prompt.
+    pub fn prefill_axes(
+        &mut self,
+        prompt: &[TokenId],
+        positions: &[AxesPosition],
+        soft: &SoftTokens<'_, B::Tensor>,
+    ) -> Result<Usage> {
+        if positions.len() != prompt.len() {
+            let (expected, found) = ([prompt.len()], [positions.len()]);
+            return Err(Error::shape("prefill", "positions", &expected, &found));
+        }
+        let places = prompt.len() as u32;
+        if let Some(position) = positions.iter().flatten().find(|&&place| place >= places) {
+            let expected = format!("places below {places}");
+            return Err(Error::argument("prefill", "positions", expected, position));
+        }
+        let mut slots = text(prompt, 0);
+        for (slot, &position) in slots.iter_mut().zip(positions) {
+            slot.position = position;
+        }
+        let slots = self.soft_slots(slots, soft)?;
+        self.fill(&slots, Some(soft))
+    }
+
+    /// The slots of a prompt with the identities of its soft tokens.
+    fn soft_slots(
+        &self,
+        mut slots: Vec<Slot>,
+        soft: &SoftTokens<'_, B::Tensor>,
+    ) -> Result<Vec<Slot>> {
         let (count, hidden_size) = (soft.positions.len(), self.model.config().hidden_size);
         if soft.identities.len() != count {
             let found = soft.identities.len();
@@ -152,15 +191,15 @@ impl<B: Backend> Session<B> {
             let found = format!("{:?}", soft.positions);
             return Err(Error::argument("prefill", "soft.positions", "ascending places", found));
         }
-        let mut slots = text(prompt);
+        let tokens = slots.len();
         for (&position, &identity) in soft.positions.iter().zip(soft.identities) {
             let Some(slot) = slots.get_mut(position as usize) else {
-                let expected = format!("places below {}", prompt.len());
+                let expected = format!("places below {tokens}");
                 return Err(Error::argument("prefill", "soft.positions", expected, position));
             };
             slot.soft = Some(identity);
         }
-        self.fill(&slots, Some(soft))
+        Ok(slots)
     }
 
     fn fill(&mut self, prompt: &[Slot], soft: Option<&SoftTokens<'_, B::Tensor>>) -> Result<Usage> {
@@ -201,7 +240,12 @@ impl<B: Backend> Session<B> {
 
     /// Adds tokens behind the sequence.
     pub fn append(&mut self, tokens: &[TokenId]) -> Result<()> {
-        self.extend(&text(tokens), None)
+        self.extend(&text(tokens, self.next_position()), None)
+    }
+
+    /// Where the next token stands: behind all that there are.
+    fn next_position(&self) -> u32 {
+        self.slots.iter().flat_map(|slot| slot.position).max().map_or(0, |last| last + 1)
     }
 
     /// Adds `slots` behind the sequence; `soft` holds the rows of the whole prompt they end.
@@ -219,8 +263,6 @@ impl<B: Backend> Session<B> {
         let Some(last) = slots.len().checked_sub(1) else { return Ok(()) };
         let first = self.slots.len() as u32;
         let segments = Segments::one(slots.len())?;
-        let positions = segments.positions(first);
-        let rows = Rows { segments: &segments, positions: &positions };
         let tokens: Vec<TokenId> = slots.iter().map(|slot| slot.token).collect();
         // The soft tokens among these slots.
         let before = |end: u32| soft.map_or(0, |soft| soft.positions.partition_point(|&p| p < end));
@@ -235,7 +277,10 @@ impl<B: Backend> Session<B> {
             }
             _ => self.model.embed(b, &tokens)?,
         };
-        let hidden = self.model.forward(b, hidden, rows, KvUse::Append(&mut self.cache), None)?;
+        let positions: Vec<AxesPosition> = slots.iter().map(|slot| slot.position).collect();
+        let rows = AxesRows { segments: &segments, positions: &positions };
+        let kv = KvUse::Append(&mut self.cache);
+        let hidden = self.model.forward_axes(b, hidden, rows, kv, None)?;
         self.cache.write_states(b, &hidden)?;
         self.last = Some(b.gather_rows(&hidden, &[last as u32])?);
         self.slots.extend_from_slice(slots);
@@ -299,7 +344,7 @@ impl<B: Backend> Session<B> {
         let ids: Vec<TokenId> =
             candidates.iter().flat_map(|c| &c[..c.len() - 1]).copied().collect();
         let targets: Vec<TokenId> = candidates.iter().flat_map(|c| &c[1..]).copied().collect();
-        let positions = segments.positions(self.cache.len() as u32);
+        let positions = segments.positions(self.next_position());
         let rows = Rows { segments: &segments, positions: &positions };
         let hidden = model.embed(b, &ids)?;
         let hidden = model.forward(b, hidden, rows, KvUse::Share(&self.cache), None)?;
@@ -366,6 +411,8 @@ impl<B: Backend> Session<B> {
     }
 }
 
-fn text(tokens: &[TokenId]) -> Vec<Slot> {
-    tokens.iter().map(|&token| Slot { token, soft: None }).collect()
+/// Slots of tokens that follow each other from the position `first` on.
+fn text(tokens: &[TokenId], first: u32) -> Vec<Slot> {
+    let slot = |(&token, position)| Slot { token, soft: None, position: [position; 3] };
+    tokens.iter().zip(first..).map(slot).collect()
 }

@@ -109,6 +109,18 @@ impl<'a, B: Backend> Weights<'a, B> {
         Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
     }
 
+    /// The first of the places `names` below this one that holds `leaf`: libraries rename parts of a
+    /// model from version to version. The first of all where none does; its name is then the error's.
+    #[must_use]
+    pub fn at_first(&self, names: &[&str], leaf: &str) -> Self {
+        let mut places = names.iter().map(|name| self.at(name));
+        let first = places.next().unwrap_or_else(|| self.clone());
+        if first.has(leaf) {
+            return first;
+        }
+        places.find(|place| place.has(leaf)).unwrap_or(first)
+    }
+
     /// The backend that the weights go to.
     pub fn backend(&self) -> &'a B {
         self.backend

@@ -2,6 +2,7 @@
 //! happens in one place.
 
 mod arguments;
+mod caption;
 mod compare;
 mod demo;
 mod embed;
@@ -51,6 +52,7 @@ pub fn run(cli: &Cli) -> Result<Report> {
         Command::Quantize(arguments) => transform::quantize(arguments),
         Command::Merge(arguments) => transform::merge(arguments),
         Command::Embed(arguments) => embed::embed(arguments, device),
+        Command::Caption(arguments) => caption::caption(arguments, device),
         Command::Generate(arguments) => language::generate(arguments, device, cli.json),
         Command::Logits(arguments) => language::logits(arguments, device),
         Command::Score(arguments) => language::score(arguments, device),

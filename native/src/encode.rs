@@ -114,6 +114,19 @@ impl Inputs {
         self.rows.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The picture of each row, by name; `None` for rows without one.
+    pub(crate) fn pictures(&self) -> impl Iterator<Item = (&str, Option<&Path>)> {
+        self.rows.iter().map(|(name, input)| match input {
+            Input::Picture(path) => (name.as_str(), Some(path.as_path())),
+            Input::Text(_) | Input::Nothing => (name.as_str(), None),
+        })
+    }
+
+    /// Of the catalogue's file, or of the names of a folder's files.
+    pub(crate) fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     /// Rows of the table.
     pub fn len(&self) -> usize {
         self.rows.len()

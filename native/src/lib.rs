@@ -15,6 +15,7 @@
 //! ```
 
 pub mod bundle;
+pub mod caption;
 pub mod cli;
 pub mod data;
 pub mod device;

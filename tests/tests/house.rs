@@ -25,7 +25,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
 }
 
 /// The modules of `core`, ground first; a module uses only what stands before it.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 12] = [
     &["error", "dtype", "digest", "random"],
     &["backend"],
     &["weights"],
@@ -34,6 +34,7 @@ const FLOORS: [&[&str]; 11] = [
     &["tokenizer", "preprocess"],
     &["prompt"],
     &["session", "encoder"],
+    &["vision_language"],
     &["metrics"],
     &["recommend"],
     &["shop"],

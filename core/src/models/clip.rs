@@ -64,6 +64,17 @@ const VISION: EncoderConfig = EncoderConfig {
 const TEXT: EncoderConfig =
     EncoderConfig { hidden_size: 512, intermediate_size: 2048, num_attention_heads: 8, ..VISION };
 
+impl ClipVisionConfig {
+    /// Reads a `vision_config`: of a CLIP, or of a model that sees with one.
+    pub fn read(config: &ConfigReader) -> Result<Self> {
+        let patches = PatchConfig { image_size: 224, patch_size: 32 };
+        Ok(Self {
+            encoder: EncoderConfig::parse(config, VISION)?,
+            patches: PatchConfig::parse(config, patches)?,
+        })
+    }
+}
+
 impl ClipConfig {
     /// Reads a `config.json` of `model_type` clip.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
@@ -76,13 +87,7 @@ impl ClipConfig {
         let text = config.object("text_config")?.map_or_else(empty, Ok)?;
         let vocab_size = text.usize_or("vocab_size", 49_408, 1..=4_194_304)?;
         Ok(Self {
-            vision_config: ClipVisionConfig {
-                encoder: EncoderConfig::parse(&vision, VISION)?,
-                patches: PatchConfig::parse(
-                    &vision,
-                    PatchConfig { image_size: 224, patch_size: 32 },
-                )?,
-            },
+            vision_config: ClipVisionConfig::read(&vision)?,
             text_config: ClipTextConfig {
                 encoder: EncoderConfig::parse(&text, TEXT)?,
                 vocab_size,
@@ -123,7 +128,7 @@ pub struct ClipVision<B: Backend> {
 }
 
 impl<B: Backend> ClipVision<B> {
-    fn load(w: &Weights<'_, B>, config: &ClipVisionConfig) -> Result<Self> {
+    pub(super) fn load(w: &Weights<'_, B>, config: &ClipVisionConfig) -> Result<Self> {
         let ClipVisionConfig { encoder, patches } = *config;
         let embeddings = w.at("embeddings");
         let names = PatchNames {
@@ -143,7 +148,7 @@ impl<B: Backend> ClipVision<B> {
 
     /// `pixel_values` (pictures, 3, image_size, image_size) -> the last hidden states, before
     /// `post_layernorm`, one segment per picture with its class row first.
-    fn hidden(
+    pub(super) fn hidden(
         &self,
         b: &B,
         pixel_values: &[f32],

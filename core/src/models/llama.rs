@@ -1,167 +1,22 @@
 //! Llama 2 and 3, and Qwen2, which is Llama with biases on q, k and v.
 //!
-//! Llama 2, arXiv 2307.09288; Llama 3, arXiv 2407.21783; Qwen2, arXiv 2407.10671. Names are those
-//! of the Hugging Face checkpoints. Unusual here: rows of many sequences are packed without
+//! Llama 2, arXiv 2307.09288; Llama 3, arXiv 2407.21783; Qwen2, arXiv 2407.10671; the rotary
+//! positions of pictures, Qwen2-VL, arXiv 2409.12191. Names are those of the Hugging Face
+//! checkpoints. Unusual here: rows of many sequences are packed without
 //! padding, prefill and decode are one path, and logits are computed for asked rows and tokens
 //! only.
 
+mod config;
+
+pub use config::LlamaConfig;
+
 use crate::backend::{Activation, Attend, Backend, HeadShape, Mask, Segments};
 use crate::error::{Context, Error, Result};
-use crate::nn::{KvCache, KvUse, Linear, RmsNorm, Rope, RopeScaling};
-use crate::weights::{ConfigReader, Weights};
+use crate::nn::{AxesPosition, KvCache, KvUse, Linear, RmsNorm, Rope};
+use crate::weights::Weights;
 
 /// A text token.
 pub type TokenId = u32;
-
-/// What `config.json` says. Field names are the file's.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LlamaConfig {
-    /// Rows of the embedding table.
-    pub vocab_size: usize,
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Width inside the MLP.
-    pub intermediate_size: usize,
-    /// Depth.
-    pub num_hidden_layers: usize,
-    /// Query heads, key heads and their width.
-    pub heads: HeadShape,
-    /// Nonlinearity of the MLP's gate.
-    pub hidden_act: Activation,
-    /// Stabiliser of the norms.
-    pub rms_norm_eps: f32,
-    /// Base of the rotary angles.
-    pub rope_theta: f32,
-    /// How the angles are stretched.
-    pub rope_scaling: RopeScaling,
-    /// Longest supported context, tokens.
-    pub max_position_embeddings: usize,
-    /// The head is the embedding table.
-    pub tie_word_embeddings: bool,
-    /// Biases on q, k and v.
-    pub qkv_bias: bool,
-    /// A bias on the attention's output.
-    pub o_bias: bool,
-    /// Biases in the MLP.
-    pub mlp_bias: bool,
-    /// Starts a text, if the model wants one.
-    pub bos_token_id: Option<TokenId>,
-    /// Any of these ends an answer. Ids outside the vocabulary are dropped.
-    pub eos_token_ids: Vec<TokenId>,
-}
-
-impl LlamaConfig {
-    /// Reads a `config.json` of `model_type` llama or qwen2.
-    pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let config = ConfigReader::new(file, text)?;
-        let qwen2 = match config.str("model_type")? {
-            "llama" => false,
-            "qwen2" => true,
-            _ => return Err(config.unsupported("model_type", "llama, qwen2")),
-        };
-        if qwen2 && config.bool_or("use_sliding_window", false)? {
-            return Err(config.unsupported("use_sliding_window", "false"));
-        }
-        if config.has("quantization_config") {
-            let supported = "float weights, or q8 and q4 by `tributary quantize`";
-            return Err(config.unsupported("quantization_config", supported));
-        }
-        let act = config.str_or("hidden_act", "silu")?;
-        let hidden_act = Activation::parse(act).ok_or_else(|| {
-            config
-                .unsupported("hidden_act", "silu, gelu, gelu_new, quick_gelu, relu, sigmoid, tanh")
-        })?;
-
-        let hidden_size = config.usize("hidden_size", 1..=65_536)?;
-        let num_attention_heads = config.usize("num_attention_heads", 1..=1024)?;
-        let num_key_value_heads =
-            config.usize_or("num_key_value_heads", num_attention_heads, 1..=1024)?;
-        if !num_attention_heads.is_multiple_of(num_key_value_heads) {
-            let expected = format!("a divisor of num_attention_heads {num_attention_heads}");
-            return Err(config.wrong("num_key_value_heads", expected));
-        }
-        if !config.has("head_dim") && !hidden_size.is_multiple_of(num_attention_heads) {
-            let expected = format!("a divisor of hidden_size {hidden_size}, or a head_dim");
-            return Err(config.wrong("num_attention_heads", expected));
-        }
-        let head_dim = config.usize_or("head_dim", hidden_size / num_attention_heads, 1..=1024)?;
-        if !head_dim.is_multiple_of(2) {
-            return Err(Error::file(file, "head_dim", "an even number", head_dim));
-        }
-        let vocab_size = config.usize("vocab_size", 1..=4_194_304)?;
-        let max_position_embeddings =
-            config.usize_or("max_position_embeddings", 2048, 1..=16_777_216)?;
-        let (rope_theta, rope_scaling) = rope(&config, max_position_embeddings)?;
-        let bias = config.bool_or("attention_bias", false)?;
-        let ids = |name| -> Result<Vec<TokenId>> {
-            let ids = config.usizes(name, 0..=u32::MAX as usize)?;
-            Ok(ids.into_iter().filter(|&id| id < vocab_size).map(|id| id as TokenId).collect())
-        };
-        Ok(Self {
-            vocab_size,
-            hidden_size,
-            intermediate_size: config.usize("intermediate_size", 1..=1_048_576)?,
-            num_hidden_layers: config.usize("num_hidden_layers", 1..=1024)?,
-            heads: HeadShape { num_attention_heads, num_key_value_heads, head_dim },
-            hidden_act,
-            rms_norm_eps: config.f32_or("rms_norm_eps", 1e-6, 0.0..=1.0)?,
-            rope_theta,
-            rope_scaling,
-            max_position_embeddings,
-            tie_word_embeddings: config.bool_or("tie_word_embeddings", false)?,
-            qkv_bias: qwen2 || bias,
-            o_bias: !qwen2 && bias,
-            mlp_bias: config.bool_or("mlp_bias", false)?,
-            bos_token_id: ids("bos_token_id")?.first().copied(),
-            eos_token_ids: ids("eos_token_id")?,
-        })
-    }
-}
-
-/// `rope_theta` and `rope_scaling` of older files, or the `rope_parameters` of newer ones.
-fn rope(config: &ConfigReader, max_positions: usize) -> Result<(f32, RopeScaling)> {
-    const THETA: std::ops::RangeInclusive<f32> = 1.0..=1e12;
-    const FACTOR: std::ops::RangeInclusive<f32> = 1e-3..=1e6;
-    let theta = config.f32_or("rope_theta", 10_000.0, THETA)?;
-    let scaling = match config.object("rope_scaling")? {
-        Some(scaling) => Some(scaling),
-        None => config.object("rope_parameters")?,
-    };
-    let Some(scaling) = scaling else { return Ok((theta, RopeScaling::None)) };
-    let theta = scaling.f32_or("rope_theta", theta, THETA)?;
-    if scaling.f32_or("partial_rotary_factor", 1.0, 0.0..=1.0)? != 1.0 {
-        return Err(scaling.unsupported("partial_rotary_factor", "1"));
-    }
-    let kind = if scaling.has("rope_type") {
-        scaling.str("rope_type")?
-    } else {
-        scaling.str_or("type", "default")?
-    };
-    let rule = match kind {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: scaling.f32("factor", FACTOR)? },
-        "llama3" => {
-            let low_freq_factor = scaling.f32("low_freq_factor", FACTOR)?;
-            let high_freq_factor = scaling.f32("high_freq_factor", FACTOR)?;
-            if low_freq_factor >= high_freq_factor {
-                let expected = format!("above low_freq_factor {low_freq_factor}");
-                return Err(scaling.wrong("high_freq_factor", expected));
-            }
-            RopeScaling::Llama3 {
-                factor: scaling.f32("factor", FACTOR)?,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings: scaling.usize_or(
-                    "original_max_position_embeddings",
-                    max_positions,
-                    1..=16_777_216,
-                )?,
-            }
-        }
-        _ => return Err(scaling.unsupported("rope_type", "default, linear, llama3")),
-    };
-    Ok((theta, rule))
-}
 
 /// Where the rows of a pass stand.
 #[derive(Clone, Copy, Debug)]
@@ -170,6 +25,15 @@ pub struct Rows<'a> {
     pub segments: &'a Segments,
     /// The absolute position of every row.
     pub positions: &'a [u32],
+}
+
+/// [`Rows`] that stand in time, height and width: of prompts with pictures.
+#[derive(Clone, Copy, Debug)]
+pub struct AxesRows<'a> {
+    /// Which rows form one sequence.
+    pub segments: &'a Segments,
+    /// The position of every row.
+    pub positions: &'a [AxesPosition],
 }
 
 /// What every layer of one pass shares.
@@ -317,19 +181,31 @@ pub struct Llama<B: Backend> {
 impl<B: Backend> Llama<B> {
     /// Loads `model.*` and, untied, `lm_head`.
     pub fn load(w: &Weights<'_, B>, config: LlamaConfig) -> Result<Self> {
-        let model = w.at("model");
+        Self::load_parts(&w.at("model"), &w.at("lm_head"), config)
+    }
+
+    /// The same from wherever a larger model keeps the two.
+    pub fn load_parts(
+        model: &Weights<'_, B>,
+        lm_head: &Weights<'_, B>,
+        config: LlamaConfig,
+    ) -> Result<Self> {
         let table = [config.vocab_size, config.hidden_size];
         let embed_tokens = model.at("embed_tokens").matrix("weight", table)?;
         let lm_head = if config.tie_word_embeddings {
             embed_tokens.clone()
         } else {
-            w.at("lm_head").matrix("weight", table)?
+            lm_head.matrix("weight", table)?
         };
         let layers = (0..config.num_hidden_layers)
             .map(|layer| Layer::load(&model.at("layers").at(layer), &config))
             .collect::<Result<_>>()?;
         let norm = RmsNorm::load(&model.at("norm"), config.hidden_size, config.rms_norm_eps)?;
         let rope = Rope::new(config.heads.head_dim, config.rope_theta, config.rope_scaling)?;
+        let rope = match config.mrope_section {
+            Some(sections) => rope.with_sections(sections)?,
+            None => rope,
+        };
         Ok(Self { embed_tokens, layers, norm, lm_head, rope, config })
     }
 
@@ -372,29 +248,52 @@ impl<B: Backend> Llama<B> {
         b: &B,
         hidden: B::Tensor,
         rows: Rows<'_>,
+        kv: KvUse<'_, B>,
+        trace: Option<&mut Vec<B::Tensor>>,
+    ) -> Result<B::Tensor> {
+        positions_fit(b.shape(&hidden)[0], rows.positions.len())?;
+        let angles = self.rope.angles(b, rows.positions)?;
+        self.run(b, hidden, &Pass { segments: rows.segments, angles }, kv, trace)
+    }
+
+    /// [`Llama::forward`] of rows that stand in time, height and width. A model without
+    /// `mrope_section` sees their time only.
+    pub fn forward_axes(
+        &self,
+        b: &B,
+        hidden: B::Tensor,
+        rows: AxesRows<'_>,
+        kv: KvUse<'_, B>,
+        trace: Option<&mut Vec<B::Tensor>>,
+    ) -> Result<B::Tensor> {
+        positions_fit(b.shape(&hidden)[0], rows.positions.len())?;
+        let angles = self.rope.angles_of_axes(b, rows.positions)?;
+        self.run(b, hidden, &Pass { segments: rows.segments, angles }, kv, trace)
+    }
+
+    fn run(
+        &self,
+        b: &B,
+        hidden: B::Tensor,
+        pass: &Pass<'_, B>,
         mut kv: KvUse<'_, B>,
         mut trace: Option<&mut Vec<B::Tensor>>,
     ) -> Result<B::Tensor> {
         let count = b.shape(&hidden)[0];
         if let KvUse::Append(cache) = &mut kv {
-            if rows.segments.len() != 1 {
-                let found = format!("{} segments", rows.segments.len());
+            if pass.segments.len() != 1 {
+                let found = format!("{} segments", pass.segments.len());
                 return Err(Error::argument("llama", "segments", "one, to append to", found));
             }
             cache.reserve(b, count)?;
         }
-        if rows.positions.len() != count {
-            return Err(Error::shape("llama", "positions", &[count], &[rows.positions.len()]));
-        }
-        let angles = self.rope.angles(b, rows.positions)?;
-        let pass = Pass { segments: rows.segments, angles };
         let mut hidden = hidden;
         for (index, layer) in self.layers.iter().enumerate() {
             if let Some(trace) = &mut trace {
                 trace.push(hidden.clone());
             }
             hidden = layer
-                .forward(b, &hidden, &pass, index, &mut kv)
+                .forward(b, &hidden, pass, index, &mut kv)
                 .at(|| format!("model.layers.{index}"))?;
         }
         if let KvUse::Append(cache) = kv {
@@ -416,4 +315,12 @@ impl<B: Backend> Llama<B> {
     pub fn asked_logits(&self, b: &B, hidden: &B::Tensor, asked: &[TokenId]) -> Result<B::Tensor> {
         b.linear_rows(hidden, &self.lm_head, asked).at(|| "lm_head")
     }
+}
+
+/// `Err` unless every row has its position.
+fn positions_fit(rows: usize, found: usize) -> Result<()> {
+    if rows == found {
+        return Ok(());
+    }
+    Err(Error::shape("llama", "positions", &[rows], &[found]))
 }

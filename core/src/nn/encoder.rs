@@ -102,6 +102,17 @@ pub struct LayerNames {
     pub order: NormOrder,
 }
 
+/// What every layer of one pass shares.
+#[derive(Debug)]
+pub struct EncoderPass<'a, B: Backend> {
+    /// Which rows form one sequence.
+    pub segments: &'a Segments,
+    /// What a row sees of its own segment.
+    pub mask: Mask,
+    /// (rows, head_dim) where queries and keys are rotated: [`Rope::angles`](super::Rope::angles).
+    pub angles: Option<B::Tensor>,
+}
+
 /// Attention and an MLP, each with a norm and a residual sum.
 #[derive(Clone, Debug)]
 pub struct EncoderLayer<B: Backend> {
@@ -146,39 +157,37 @@ impl<B: Backend> EncoderLayer<B> {
         })
     }
 
-    /// `hidden` (rows, hidden_size) -> same; a row attends to its own segment under `mask`.
+    /// `hidden` (rows, hidden_size) -> same; a row attends to its own segment under the pass's mask.
     pub fn forward(
         &self,
         b: &B,
         hidden: &B::Tensor,
-        segments: &Segments,
-        mask: Mask,
+        pass: &EncoderPass<'_, B>,
     ) -> Result<B::Tensor> {
         match self.order {
             NormOrder::Pre => {
                 let normed = self.attention_norm.forward(b, hidden)?;
-                let hidden = b.add(hidden, &self.attention(b, &normed, segments, mask)?)?;
+                let hidden = b.add(hidden, &self.attention(b, &normed, pass)?)?;
                 let normed = self.mlp_norm.forward(b, &hidden)?;
                 b.add(&hidden, &self.mlp(b, &normed)?)
             }
             NormOrder::Post => {
-                let attended = self.attention(b, hidden, segments, mask)?;
+                let attended = self.attention(b, hidden, pass)?;
                 let hidden = self.attention_norm.forward(b, &b.add(hidden, &attended)?)?;
                 self.mlp_norm.forward(b, &b.add(&hidden, &self.mlp(b, &hidden)?)?)
             }
         }
     }
 
-    fn attention(
-        &self,
-        b: &B,
-        x: &B::Tensor,
-        segments: &Segments,
-        mask: Mask,
-    ) -> Result<B::Tensor> {
+    fn attention(&self, b: &B, x: &B::Tensor, pass: &EncoderPass<'_, B>) -> Result<B::Tensor> {
         let [q, k, v] = self.qkv.each_ref().map(|linear| linear.forward(b, x));
-        let attend = Attend::new(segments, mask);
-        let context = b.attention(&q?, &k?, &v?, &attend, self.config.heads())?;
+        let (mut q, mut k, heads) = (q?, k?, self.config.heads());
+        if let Some(angles) = &pass.angles {
+            q = b.rope(&q, angles, heads.head_dim)?;
+            k = b.rope(&k, angles, heads.head_dim)?;
+        }
+        let attend = Attend::new(pass.segments, pass.mask);
+        let context = b.attention(&q, &k, &v?, &attend, heads)?;
         self.out.forward(b, &context)
     }
 
@@ -211,6 +220,17 @@ impl<B: Backend> Encoder<B> {
         hidden: B::Tensor,
         segments: &Segments,
         mask: Mask,
+        trace: Option<&mut Vec<B::Tensor>>,
+    ) -> Result<B::Tensor> {
+        self.forward_pass(b, hidden, &EncoderPass { segments, mask, angles: None }, trace)
+    }
+
+    /// [`Encoder::forward`] with all that a pass may have.
+    pub fn forward_pass(
+        &self,
+        b: &B,
+        hidden: B::Tensor,
+        pass: &EncoderPass<'_, B>,
         mut trace: Option<&mut Vec<B::Tensor>>,
     ) -> Result<B::Tensor> {
         let mut hidden = hidden;
@@ -218,7 +238,7 @@ impl<B: Backend> Encoder<B> {
             if let Some(trace) = &mut trace {
                 trace.push(hidden.clone());
             }
-            hidden = layer.forward(b, &hidden, segments, mask).at(|| format!("layer {index}"))?;
+            hidden = layer.forward(b, &hidden, pass).at(|| format!("layer {index}"))?;
         }
         if let Some(trace) = trace {
             trace.push(hidden.clone());

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::models::llama::TokenId;
-use crate::nn::{CachedRows, KvCache};
+use crate::nn::{AxesPosition, CachedRows, KvCache};
 
 /// Tokens of one block.
 pub const BLOCK_TOKENS: usize = 64;
@@ -21,6 +21,8 @@ pub(super) struct Slot {
     pub(super) token: TokenId,
     /// What the soft token is; equal identities promise equal rows.
     pub(super) soft: Option<u64>,
+    /// Where it stands: its place in the sequence, but behind a picture's grid of tokens.
+    pub(super) position: AxesPosition,
 }
 
 /// The stored blocks of one model. Share it through [`super::SharedPrefixCache`].

@@ -229,7 +229,7 @@ impl<B: Backend> Session<B> {
         self.weigh(trie, likelihood, self.last()?, &[(0, ROOT)], &mut scores).await?;
         for pass in &passes {
             let segments = Segments::new(&pass.lengths)?;
-            let positions = segments.positions(self.cache.len() as u32);
+            let positions = segments.positions(self.next_position());
             let rows = Rows { segments: &segments, positions: &positions };
             let hidden = model.embed(b, &pass.ids)?;
             let hidden = model.forward(b, hidden, rows, KvUse::Share(&self.cache), None)?;

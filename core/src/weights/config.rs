@@ -39,6 +39,17 @@ impl ConfigReader {
         }
     }
 
+    /// The same object with `defaults` where it is silent: the sizes that a kind of file leaves out.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: &[(&str, usize)]) -> Self {
+        for &(name, value) in defaults {
+            if !self.has(name) {
+                self.fields.insert(name.to_owned(), value.into());
+            }
+        }
+        self
+    }
+
     /// The file's name in messages.
     pub fn file(&self) -> &str {
         &self.file

@@ -48,6 +48,8 @@ pub enum Command {
     Merge(MergeArguments),
     /// Encode pictures or texts as vectors.
     Embed(EmbedArguments),
+    /// Say in words what pictures show.
+    Caption(CaptionArguments),
     /// Continue a text.
     Generate(GenerateArguments),
     /// Logits of the last position.
@@ -335,6 +337,39 @@ pub struct EmbedArguments {
     /// Scale the vector to length 1.
     #[arg(long)]
     pub normalize: bool,
+}
+
+/// Arguments of `caption`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("pictures").required(true))]
+pub struct CaptionArguments {
+    /// A folder of LLaVA-1.5 or Qwen2-VL.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// A picture: PNG, JPEG or WebP.
+    #[arg(long, group = "pictures")]
+    pub image: Option<PathBuf>,
+    /// A prepared folder, all items of it; or a folder of pictures, all files of it by name.
+    #[arg(long, group = "pictures")]
+    pub data: Option<PathBuf>,
+    /// What is asked. A text with the model's own picture token is the whole prompt.
+    #[arg(long, default_value = "Describe this picture in one sentence.")]
+    pub prompt: String,
+    /// The captions of a folder, JSON lines; an interrupted run goes on where it stopped.
+    #[arg(long, default_value = "captions.jsonl")]
+    pub out: PathBuf,
+    /// Most tokens of a caption.
+    #[arg(long, default_value_t = 64)]
+    pub max_new_tokens: usize,
+    /// Most tokens of a picture, for a model that takes pictures at their own size.
+    #[arg(long)]
+    pub max_picture_tokens: Option<usize>,
+    /// 0 takes the likeliest token; above it, draws.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Equal seeds draw equally.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// Which model answers.
