@@ -2,12 +2,14 @@
 // of wasm-bindgen, and prints what a page will download.
 
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
+
+import { transformSync } from 'esbuild';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, 'dist');
@@ -51,6 +53,12 @@ function sizes() {
   }
 }
 
+/** White space and comments go; names stay, so that a stack says where. The comments are in the repository. */
+function compact(file) {
+  const options = { format: 'esm', target: 'es2022', minifyWhitespace: true, minifySyntax: true, legalComments: 'none' };
+  writeFileSync(file, transformSync(readFileSync(file, 'utf8'), options).code);
+}
+
 const scratch = mkdtempSync(join(tmpdir(), 'tributary-'));
 try {
   bindgen(scratch);
@@ -60,6 +68,9 @@ try {
     if (!NOT_SHIPPED.includes(name)) cpSync(join(here, 'js', name), join(dist, name));
   }
   cpSync(join(scratch, 'core.js'), join(dist, 'core.js'));
+  for (const name of readdirSync(dist)) {
+    if (name.endsWith('.js')) compact(join(dist, name));
+  }
   // npm adds a LICENSE by itself, but not these two.
   for (const name of LICENCES) cpSync(join(here, '..', name), join(here, name));
   optimise(join(scratch, 'core_bg.wasm'), join(dist, 'core_bg.wasm'));

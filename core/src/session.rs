@@ -287,6 +287,12 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
+    /// The state after the last token, which its logits are made of: (1, hidden_size); `None` without
+    /// tokens.
+    pub fn last_state(&self) -> Option<&B::Tensor> {
+        self.last.as_ref()
+    }
+
     /// Forgets the tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
         if len < self.slots.len() {

@@ -125,10 +125,9 @@ export async function wasmSource(wasm) {
 
 /** Node's fetch does not read files. @param {URL} url @returns {Promise<BufferSource>} */
 async function readLocal(url) {
-  // Not a literal, so that bundlers for browsers leave it alone.
-  const module = 'node:fs/promises';
   try {
-    const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ module);
+    // Not imported, so that bundlers for browsers find nothing to resolve.
+    const { readFile } = /** @type {any} */ (globalThis).process.getBuiltinModule('node:fs/promises');
     return await readFile(url);
   } catch (error) {
     throw new TributaryError('INTERNAL', `core_bg.wasm: ${messageOf(error)}`, { file: 'core_bg.wasm', hint: 'a page must be served by HTTP; the option `wasm` takes the content', cause: error });

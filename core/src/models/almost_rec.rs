@@ -11,6 +11,8 @@
 //! item and earlier ones alone: training asks at every item in one pass, and a new event adds its
 //! own tokens behind a prompt that stays as it is.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::llama::{Llama, Rows, TokenId};
@@ -111,7 +113,7 @@ pub struct AlmostRecParts<B: Backend> {
 #[derive(Debug)]
 pub struct AlmostRec<B: Backend> {
     config: AlmostRecConfig,
-    llama: Llama<B>,
+    llama: Arc<Llama<B>>,
     prompt: Vec<TokenId>,
     titles: Vec<Vec<TokenId>>,
     items: Option<Projected<B>>,  // W^B
@@ -156,6 +158,21 @@ impl<B: Backend> Projected<B> {
     fn tokens(&self, b: &B, items: &[u32]) -> Result<B::Tensor> {
         self.proj.forward(b, &b.embed(&self.table, items)?)
     }
+}
+
+/// A history as tokens, and the rows that stand in the places of some of them.
+#[derive(Debug)]
+pub struct ItemPrompt<T> {
+    /// All tokens; those without a word count for nothing.
+    pub tokens: Vec<TokenId>,
+    /// Places of the rows, ascending.
+    pub positions: Vec<u32>,
+    /// What each row is: the same number, the same row.
+    pub identities: Vec<u64>,
+    /// (positions, hidden_size)
+    pub rows: T,
+    /// How many of them are pictures.
+    pub images: usize,
 }
 
 /// A batch as tokens.
@@ -207,7 +224,7 @@ impl<B: Backend> AlmostRec<B> {
             items: Projected::load(&at, "content_behavior", parts.items, item_size)?,
             images: Projected::load(&at, "image_proj", parts.images, image_size)?,
             transformation: at.at("transformation").matrix("weight", [num_items, hidden_size])?,
-            llama: parts.llama,
+            llama: Arc::new(parts.llama),
             prompt: parts.prompt,
             titles,
             config,
@@ -237,6 +254,40 @@ impl<B: Backend> AlmostRec<B> {
         let rows = Rows { segments: &segments, positions: &prompts.positions };
         let hidden = self.llama.forward(b, hidden, rows, KvUse::None, None).at(|| "llama")?;
         b.gather_rows(&hidden, &prompts.asked)
+    }
+
+    /// The language model inside.
+    pub fn llama(&self) -> &Arc<Llama<B>> {
+        &self.llama
+    }
+
+    /// One history, of at least one item, as a session reads it.
+    ///
+    /// # Errors
+    /// An item that is not there, more items than `max_seq_len`.
+    pub fn prompt(&self, b: &B, items: &[u32]) -> Result<ItemPrompt<B::Tensor>> {
+        let segments = Segments::one(items.len())?;
+        self.config.items.check("almost_rec", items, &segments)?;
+        let prompts = self.prompts(items, &segments)?;
+        let mut soft: Vec<(u32, u64)> = Vec::new();
+        let identity = |(&row, &item): (&u32, &u32), kind| (row, u64::from(item) * 2 + kind);
+        soft.extend(prompts.image_rows.iter().zip(&prompts.images).map(|pair| identity(pair, 0)));
+        soft.extend(prompts.item_rows.iter().zip(&prompts.items).map(|pair| identity(pair, 1)));
+        soft.sort_unstable();
+        let (positions, identities): (Vec<u32>, Vec<u64>) = soft.into_iter().unzip();
+        let mut rows = b.zeros([positions.len(), self.llama.config().hidden_size])?;
+        for (projected, at, items) in [
+            (&self.images, &prompts.image_rows, &prompts.images),
+            (&self.items, &prompts.item_rows, &prompts.items),
+        ] {
+            if let (Some(projected), false) = (projected, at.is_empty()) {
+                let places = at.iter().map(|row| positions.partition_point(|at| at < row) as u32);
+                let places: Vec<u32> = places.collect();
+                b.scatter_rows(&mut rows, &places, &projected.tokens(b, items)?)?;
+            }
+        }
+        let images = prompts.images.len();
+        Ok(ItemPrompt { tokens: prompts.ids, positions, identities, rows, images })
     }
 
     /// Scores of every item; see [`super::sequence::SequenceModel::scores`].

@@ -5,7 +5,8 @@
 //! item.
 //!
 //! Unusual: the order of items is in the recurrence alone, there are no positions. So all that came
-//! before is one row per block, and a new event costs one step ([`LruRec::step`]).
+//! before is one row per block, a new event costs one step ([`LruRec::step`]), and no sequence is too
+//! long: `max_seq_len` is how much of one was seen in training.
 //!
 //! Tensors: the complex projections of the publication are real ones here, with the real parts of
 //! the channels first: `in_proj` (2 * channels, hidden_size), `out_proj` (hidden_size, 2 * channels)
@@ -13,7 +14,7 @@
 
 use serde_json::json;
 
-use super::sequence::{DROPOUT, SequenceItems};
+use super::sequence::{DROPOUT, SequenceItems, one_per_row};
 use crate::backend::{Activation, Backend, Recurrence, Segments};
 use crate::error::{Context, Result};
 use crate::nn::{LayerNorm, Linear};
@@ -130,7 +131,6 @@ impl<B: Backend> LruRec<B> {
 
     /// Hidden state after each item; see [`super::sequence::SequenceModel::forward`].
     pub fn forward(&self, b: &B, items: &[u32], segments: &Segments) -> Result<B::Tensor> {
-        self.config.items.check("lru_rec", items, segments)?;
         self.run(b, items, segments, None).map(|(hidden, _)| hidden)
     }
 
@@ -156,6 +156,7 @@ impl<B: Backend> LruRec<B> {
         segments: &Segments,
         state: Option<&LruState<B>>,
     ) -> Result<(B::Tensor, Vec<B::Tensor>)> {
+        one_per_row("lru_rec", items, segments)?;
         let probability = self.config.hidden_dropout_prob;
         let embedded = b.embed(&self.item_embeddings, items).at(|| "item_embeddings")?;
         let mut hidden = self.layer_norm.forward(b, &b.dropout(&embedded, probability)?)?;

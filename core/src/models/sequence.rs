@@ -3,7 +3,7 @@
 
 mod items;
 
-pub(super) use items::{DROPOUT, choice, name_of};
+pub(super) use items::{DROPOUT, choice, name_of, one_per_row};
 pub use items::{RepeatedItems, SeenItems, SequenceItems};
 
 use super::almost_rec::{AlmostRec, AlmostRecConfig};
@@ -151,7 +151,7 @@ impl<B: Backend> SequenceModel<B> {
     /// depends on the items of its own segment up to i.
     ///
     /// # Errors
-    /// A segment longer than `max_seq_len`, an item outside the table, a count that differs from
+    /// A segment longer than `max_seq_len`, but of a recurrence; an item outside the table, a count that differs from
     /// the segments' rows.
     pub fn forward(&self, b: &B, items: &[u32], segments: &Segments) -> Result<B::Tensor> {
         match &self.layers {
@@ -179,6 +179,14 @@ impl<B: Backend> SequenceModel<B> {
         match self.layers {
             Layers::AlmostRec(_) => 16,
             _ => usize::MAX,
+        }
+    }
+
+    /// The multimodal language model inside.
+    pub fn multimodal(&self) -> Option<&AlmostRec<B>> {
+        match &self.layers {
+            Layers::AlmostRec(model) => Some(model),
+            _ => None,
         }
     }
 

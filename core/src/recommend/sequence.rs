@@ -3,7 +3,7 @@
 mod states;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::catalogue::{Catalogue, ItemIndex};
 use super::ranking::{self, Ranked};
@@ -11,13 +11,19 @@ use super::request::{RankedItem, Recommendations, Request, Timings, Usage};
 use super::{Recommender, Scorer, first_occurrences, select};
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
+use crate::models::almost_rec::{AlmostRec, ItemPrompt};
+use crate::models::lru_rec::LruRec;
 use crate::models::sequence::{RepeatedItems, SeenItems, SequenceConfig, SequenceModel};
+use crate::session::{Session, SoftTokens};
 use crate::weights::Weights;
 use states::States;
 
 /// Milliseconds since some fixed moment. On wasm32 the standard library has no clock, so the page's
 /// `performance.now` is passed in.
 pub type Clock = fn() -> f64;
+
+/// A prompt's window of items moves on by its length over this.
+const WINDOW_STEPS: usize = 4;
 
 /// A sequence model over a catalogue: item `i` of the catalogue is item `i` of the model.
 #[derive(Debug)]
@@ -78,14 +84,24 @@ impl<B: Backend> SequenceRecommender<B> {
     }
 
     /// The items a model sees of a history: known ones, repeats as the configuration says, the last
-    /// `max_seq_len`.
+    /// `max_seq_len`. A recurrence sees all of them: its state is the same size after any number, and
+    /// windows would begin anew with every event.
     fn context(&self, history: &[ItemIndex]) -> Vec<ItemIndex> {
         let config = self.model.config().items();
         let mut items = match config.repeated_items {
             RepeatedItems::Keep => history.to_vec(),
             RepeatedItems::First => first_occurrences(history),
         };
-        items.drain(..items.len().saturating_sub(config.max_seq_len));
+        let too_many = items.len().saturating_sub(config.max_seq_len);
+        let dropped = match self.model.recurrent() {
+            Some(_) => 0,
+            // In steps: a prompt that begins as the one before is read from there on.
+            None if self.model.multimodal().is_some() => {
+                too_many.next_multiple_of((config.max_seq_len / WINDOW_STEPS).max(1))
+            }
+            None => too_many,
+        };
+        items.drain(..dropped.min(items.len().saturating_sub(1)));
         items
     }
 
@@ -107,15 +123,33 @@ impl<B: Backend> SequenceRecommender<B> {
         self.read_scores(&b.gather_rows(&hidden, &segments.last_rows())?).await
     }
 
-    /// Raw scores of one context that is not empty, and how many of its items were known from an
-    /// earlier request.
-    async fn score_one(&self, context: Vec<ItemIndex>) -> Result<(Vec<f32>, usize)> {
-        let Some(model) = self.model.recurrent() else {
-            return Ok((self.score(&[context]).await?, 0));
-        };
-        let states = || self.states.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Raw scores of one context that is not empty, and what of it was computed.
+    async fn score_one(&self, context: Vec<ItemIndex>) -> Result<(Vec<f32>, Usage)> {
+        let history_items = context.len();
+        let usage = Usage { history_items, ..Usage::default() };
+        if let Some(model) = self.model.recurrent() {
+            let (scores, cached_items) = self.continue_recurrence(model, context).await?;
+            return Ok((scores, Usage { cached_items, ..usage }));
+        }
+        if let Some(model) = self.model.multimodal() {
+            let (scores, tokens) = self.continue_prompt(model, &context).await?;
+            return Ok((scores, Usage { history_items, ..tokens }));
+        }
+        Ok((self.score(&[context]).await?, usage))
+    }
+
+    fn states(&self) -> MutexGuard<'_, States<B>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The scores, and how many items were known from an earlier request.
+    async fn continue_recurrence(
+        &self,
+        model: &LruRec<B>,
+        context: Vec<ItemIndex>,
+    ) -> Result<(Vec<f32>, usize)> {
         let (b, items) = (&self.backend, self.model.config().items());
-        let found = states().longest(&context);
+        let found = self.states().longest(&context);
         let (known, state) = found.map_or((0, None), |(known, state)| (known, Some(state)));
         let state = match state {
             Some(state) if known == context.len() => state,
@@ -126,8 +160,36 @@ impl<B: Backend> SequenceRecommender<B> {
             }
         };
         let scores = self.read_scores(&state.hidden).await?;
-        states().keep(context, state);
+        self.states().keep(context, state);
         Ok((scores, known))
+    }
+
+    /// The scores, and the tokens of the prompt and of what an earlier request left of it.
+    async fn continue_prompt(
+        &self,
+        model: &AlmostRec<B>,
+        context: &[ItemIndex],
+    ) -> Result<(Vec<f32>, Usage)> {
+        let b = &self.backend;
+        let ItemPrompt { tokens, positions, identities, rows, images } =
+            model.prompt(b, context)?;
+        let kept = self.states().session.take();
+        let mut session = match kept {
+            Some(session) => session,
+            None => Session::new(b.clone(), model.llama().clone(), usize::MAX)?,
+        };
+        let soft = SoftTokens { positions: &positions, identities: &identities, rows: &rows };
+        let cost = session.prefill_soft(&tokens, &soft)?;
+        let missing = || Error::Internal("almost_rec: a prompt without a last state".into());
+        let scores = self.read_scores(session.last_state().ok_or_else(missing)?).await?;
+        self.states().session = Some(session);
+        let usage = Usage {
+            prompt_tokens: cost.prompt_tokens,
+            cached_tokens: cost.cached_tokens,
+            image_tokens: images,
+            ..Usage::default()
+        };
+        Ok((scores, usage))
     }
 
     /// Scores after hidden states: (states, num_items) in catalogue order.
@@ -165,13 +227,13 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
         let dropped = if drop_seen { &seen } else { &nothing };
         let candidates = select::candidates(&self.catalogue, request, dropped)?;
         let context = self.context(&history);
-        let history_items = context.len();
         let prepared = (self.clock)();
 
         let nothing_to_rank = candidates.is_empty() || request.k == 0;
-        let (scores, cached_items) = match (nothing_to_rank, context.is_empty()) {
-            (true, _) => (Vec::new(), 0),
-            (false, true) => (self.prior.clone(), 0),
+        let unread = Usage { history_items: context.len(), ..Usage::default() };
+        let (scores, usage) = match (nothing_to_rank, context.is_empty()) {
+            (true, _) => (Vec::new(), unread),
+            (false, true) => (self.prior.clone(), unread),
             (false, false) => self.score_one(context).await?,
         };
         let scored = (self.clock)();
@@ -203,13 +265,7 @@ impl<B: Backend> Recommender for SequenceRecommender<B> {
                 total_ms: ended - started,
                 ..Timings::default()
             },
-            usage: Usage {
-                history_items,
-                cached_items,
-                unknown_items,
-                candidates: candidates.len(),
-                ..Usage::default()
-            },
+            usage: Usage { unknown_items, candidates: candidates.len(), ..usage },
             backend: self.backend.info().into(),
             valid: true,
         })

@@ -52,7 +52,7 @@ pub fn run(
     )?;
     let mut catalogue = dataset.catalogue.clone();
     catalogue.set_popularity(&dataset.popularity())?;
-    let weights = Weights::fresh(&b, seed);
+    let weights = Weights::fresh(&b, seed).with_initial(config.model.initial());
     let recommender = SequenceRecommender::load(&weights, model, Some(catalogue))?;
     let files = vec![("config.json", recommender.model().config().to_json().into_bytes())];
     let objective = SequenceObjective::new(recommender, &dataset, data, &fit_config, files)?;

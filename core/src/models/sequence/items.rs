@@ -153,9 +153,7 @@ impl SequenceItems {
         items: &[u32],
         segments: &Segments,
     ) -> Result<()> {
-        if items.len() != segments.rows() {
-            return Err(Error::shape(operation, "items", &[segments.rows()], &[items.len()]));
-        }
+        one_per_row(operation, items, segments)?;
         let longest = segments.iter().map(|rows| rows.len()).max().unwrap_or(0);
         if longest > self.max_seq_len {
             return Err(Error::InputTooLong {
@@ -166,4 +164,16 @@ impl SequenceItems {
         }
         Ok(())
     }
+}
+
+/// `Err` unless there is one item per row of `segments`.
+pub(in crate::models) fn one_per_row(
+    operation: &'static str,
+    items: &[u32],
+    segments: &Segments,
+) -> Result<()> {
+    if items.len() == segments.rows() {
+        return Ok(());
+    }
+    Err(Error::shape(operation, "items", &[segments.rows()], &[items.len()]))
 }

@@ -1,23 +1,28 @@
-//! States of a recurrence, by the items that led to them.
+//! What is kept of earlier requests: states of a recurrence, by the items that led to them, and the
+//! session of a language model.
 
 use std::collections::VecDeque;
 
 use crate::backend::Backend;
 use crate::models::lru_rec::LruState;
 use crate::recommend::ItemIndex;
+use crate::session::Session;
 
 /// Histories whose states are kept; each is some kilobytes.
 const KEPT: usize = 64;
 
-/// The states of the last requests, oldest first.
+/// What is kept of earlier requests.
 #[derive(Debug)]
 pub(super) struct States<B: Backend> {
+    /// Oldest first.
     kept: VecDeque<(Vec<ItemIndex>, LruState<B>)>,
+    /// Of the last request, taken by the next.
+    pub(super) session: Option<Session<B>>,
 }
 
 impl<B: Backend> Default for States<B> {
     fn default() -> Self {
-        Self { kept: VecDeque::with_capacity(KEPT) }
+        Self { kept: VecDeque::new(), session: None }
     }
 }
 

@@ -7,6 +7,7 @@ use tributary_core::models::gru4rec::Gru4RecConfig;
 use tributary_core::models::lru_rec::LruRecConfig;
 use tributary_core::models::sasrec::SasRecConfig;
 use tributary_core::models::sequence::{RepeatedItems, SequenceConfig, SequenceItems};
+use tributary_core::weights::Initial;
 use tributary_core::{Error, Result};
 
 use crate::data::Dataset;
@@ -167,6 +168,15 @@ impl ModelConfig {
             }),
         };
         SequenceConfig::parse(file, &config.to_json())
+    }
+
+    /// Published recipes draw SASRec and LRURec small; a unit whose gates begin closed to its input
+    /// does not learn (LOG.md).
+    pub(super) fn initial(&self) -> Initial {
+        match self {
+            Self::Sasrec(_) | Self::LruRec(_) => Initial::Fixed,
+            Self::Gru4rec(_) => Initial::FanIn,
+        }
     }
 
     /// Longest sequence, in items.
