@@ -142,7 +142,7 @@ fn a_new_event_costs_its_own_tokens_and_the_window_moves_in_steps() {
             assert!((a.score - b.score).abs() < 1e-5, "{taken}: {a:?} {b:?}");
         }
         let usage = answer.usage;
-        assert_eq!(afresh.usage, Usage { cached_tokens: 0, ..usage.clone() });
+        assert_eq!(afresh.usage, Usage { cached_tokens: 0, ..usage });
         // At most six tokens of a new item: four words, a picture, a row.
         if (2..=6).contains(&taken) {
             assert!(usage.prompt_tokens - usage.cached_tokens <= 6, "{taken}: {usage:?}");

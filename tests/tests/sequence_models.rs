@@ -180,7 +180,7 @@ fn gru4rec_twin(t: &Tensors, rows: &[u32], segments: &Segments) -> Vec<f64> {
         }
         x = y;
     }
-    t.scores(&t.apply("dense", &x), &vec![0.0; ITEMS])
+    t.scores(&t.apply("dense", &x), &[0.0; ITEMS])
 }
 
 fn rows(segments: &Segments) -> Vec<u32> {

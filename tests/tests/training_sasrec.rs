@@ -9,7 +9,7 @@ use tributary_core::Result;
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sasrec::SasRecConfig;
-use tributary_core::recommend::{Scorer, SequenceRecommender};
+use tributary_core::recommend::{Recommender, Scorer, SequenceRecommender};
 use tributary_core::weights::Weights;
 use tributary_tests::files::tensors;
 use tributary_tests::folder::Folder;
@@ -88,6 +88,34 @@ fn a_trained_folder_scores_the_same_on_the_cpu_backend() {
     assert_eq!(burn.len(), 3 * NUM_ITEMS);
     let truth: Vec<f64> = burn.iter().map(|&x| f64::from(x)).collect();
     assert!(nmse(&cpu, &truth) < 1e-10, "nmse {:.1e}", nmse(&cpu, &truth));
+}
+
+/// The recurrent models learn the same walk from the same file, and their folders are bundles that
+/// name them.
+#[test]
+fn recurrent_models_are_trained_by_the_same_objective() {
+    for kind in ["lru_rec", "gru4rec"] {
+        let folder = Walk::new(&format!("train-{kind}"));
+        let text = format!(
+            "[model]\nkind = '{kind}'\nhidden_size = 32\nnum_hidden_layers = 1\nmax_seq_len = 3\n\
+             hidden_dropout_prob = 0.1\n[data]\npath = 'sequences.txt'\n\
+             [training]\nbatch_size = 16\nepochs = 120\npatience = 0\n\
+             [optimizer]\nlearning_rate = 0.004\n"
+        );
+        let config = TrainConfig::read(&folder.0.write("config.toml", &text)).expect(kind);
+        let out = folder.0.path().join("out");
+        let options = FitOptions { out: out.clone(), resume: false, max_steps: None };
+        let report = run(&config, &options, &mut |_| {}).expect(kind);
+        let best = report.best.expect("a validation per epoch");
+        assert!(best.metric > 0.9, "{kind}: ndcg@10 {} of {} steps", best.metric, report.steps);
+        let bundle = tributary::bundle::from_model(&out).expect("a folder that serves");
+        assert_eq!(bundle.manifest.recommender, kind);
+        let recommender = bundle.sequence_recommender(&Cpu::new()).expect(kind);
+        assert_eq!(recommender.name(), kind);
+        let wrong = text.replace("hidden_dropout_prob", "attention_probs_dropout_prob");
+        let error = TrainConfig::read(&folder.0.write("wrong.toml", wrong)).expect_err(kind);
+        assert!(error.to_string().contains("attention_probs_dropout_prob"), "{error}");
+    }
 }
 
 /// Everybody buys five items of a circle of six, one after the other, and views whatever there is

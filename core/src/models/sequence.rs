@@ -110,10 +110,10 @@ pub struct SequenceModel<B: Backend> {
 
 #[derive(Debug)]
 enum Layers<B: Backend> {
-    SasRec(SasRec<B>),
-    LruRec(LruRec<B>),
-    Gru4Rec(Gru4Rec<B>),
-    AlmostRec(Box<AlmostRec<B>>),
+    Attentive(SasRec<B>),
+    Recurrent(LruRec<B>),
+    Gated(Gru4Rec<B>),
+    Multimodal(Box<AlmostRec<B>>),
 }
 
 impl<B: Backend> SequenceModel<B> {
@@ -124,9 +124,9 @@ impl<B: Backend> SequenceModel<B> {
     /// tensors: see [`SequenceModel::almost_rec`].
     pub fn load(weights: &Weights<'_, B>, config: SequenceConfig) -> Result<Self> {
         let layers = match config.clone() {
-            SequenceConfig::SasRec(config) => Layers::SasRec(SasRec::load(weights, config)?),
-            SequenceConfig::LruRec(config) => Layers::LruRec(LruRec::load(weights, config)?),
-            SequenceConfig::Gru4Rec(config) => Layers::Gru4Rec(Gru4Rec::load(weights, config)?),
+            SequenceConfig::SasRec(config) => Layers::Attentive(SasRec::load(weights, config)?),
+            SequenceConfig::LruRec(config) => Layers::Recurrent(LruRec::load(weights, config)?),
+            SequenceConfig::Gru4Rec(config) => Layers::Gated(Gru4Rec::load(weights, config)?),
             SequenceConfig::AlmostRec(_) => {
                 let expected = SequenceConfig::MODEL_TYPES.join(", ");
                 return Err(Error::argument("load", "config", expected, config.model_type()));
@@ -138,7 +138,7 @@ impl<B: Backend> SequenceModel<B> {
     /// ALMOSTRec as a sequence model.
     pub fn almost_rec(model: AlmostRec<B>) -> Self {
         let config = SequenceConfig::AlmostRec(model.config().clone());
-        Self { config, layers: Layers::AlmostRec(Box::new(model)) }
+        Self { config, layers: Layers::Multimodal(Box::new(model)) }
     }
 
     /// The configuration it was loaded with.
@@ -155,10 +155,10 @@ impl<B: Backend> SequenceModel<B> {
     /// the segments' rows.
     pub fn forward(&self, b: &B, items: &[u32], segments: &Segments) -> Result<B::Tensor> {
         match &self.layers {
-            Layers::SasRec(model) => model.forward(b, items, segments),
-            Layers::LruRec(model) => model.forward(b, items, segments),
-            Layers::Gru4Rec(model) => model.forward(b, items, segments),
-            Layers::AlmostRec(model) => model.forward(b, items, segments),
+            Layers::Attentive(model) => model.forward(b, items, segments),
+            Layers::Recurrent(model) => model.forward(b, items, segments),
+            Layers::Gated(model) => model.forward(b, items, segments),
+            Layers::Multimodal(model) => model.forward(b, items, segments),
         }
     }
 
@@ -167,17 +167,17 @@ impl<B: Backend> SequenceModel<B> {
     /// nothing.
     pub fn scores(&self, b: &B, hidden: &B::Tensor) -> Result<B::Tensor> {
         match &self.layers {
-            Layers::SasRec(model) => model.scores(b, hidden),
-            Layers::LruRec(model) => model.scores(b, hidden),
-            Layers::Gru4Rec(model) => model.scores(b, hidden),
-            Layers::AlmostRec(model) => model.scores(b, hidden),
+            Layers::Attentive(model) => model.scores(b, hidden),
+            Layers::Recurrent(model) => model.scores(b, hidden),
+            Layers::Gated(model) => model.scores(b, hidden),
+            Layers::Multimodal(model) => model.scores(b, hidden),
         }
     }
 
     /// Sequences of one pass at most: those of a language model are long.
     pub fn batch(&self) -> usize {
         match self.layers {
-            Layers::AlmostRec(_) => 16,
+            Layers::Multimodal(_) => 16,
             _ => usize::MAX,
         }
     }
@@ -185,7 +185,7 @@ impl<B: Backend> SequenceModel<B> {
     /// The multimodal language model inside.
     pub fn multimodal(&self) -> Option<&AlmostRec<B>> {
         match &self.layers {
-            Layers::AlmostRec(model) => Some(model),
+            Layers::Multimodal(model) => Some(model),
             _ => None,
         }
     }
@@ -193,7 +193,7 @@ impl<B: Backend> SequenceModel<B> {
     /// The linear recurrence inside, whose state one event moves by one step.
     pub fn recurrent(&self) -> Option<&LruRec<B>> {
         match &self.layers {
-            Layers::LruRec(model) => Some(model),
+            Layers::Recurrent(model) => Some(model),
             _ => None,
         }
     }

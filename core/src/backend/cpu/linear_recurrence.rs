@@ -81,9 +81,9 @@ fn in_tasks(
     let per_task = all.len().div_ceil(threads::count() * 8).max(1);
     threads::parallel(all.len().div_ceil(per_task), |task| {
         let mut h = vec![0.0; width];
-        for segment in task * per_task..all.len().min((task + 1) * per_task) {
+        for (segment, rows) in all.iter().enumerate().skip(task * per_task).take(per_task) {
             h.fill(0.0);
-            f(segment, all[segment].clone(), &mut h);
+            f(segment, rows.clone(), &mut h);
         }
     });
 }
