@@ -7,7 +7,9 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tributary_core::dtype::Format;
 use tributary_core::models::bert::SentencePooling;
-use tributary_core::recommend::{BUNDLE_FILE, BundleManifest, ENCODER_FILES, FUSION_WEIGHTS};
+use tributary_core::recommend::{
+    ALMOST_REC_WEIGHTS, BUNDLE_FILE, BundleManifest, ENCODER_FILES, FUSION_WEIGHTS,
+};
 use tributary_core::weights::{
     BUNDLE_SHARD_BYTES, Checkpoint, MAX_CONFIG_BYTES, format_of, merge as merge_weights,
     quantize_checkpoint,
@@ -93,11 +95,12 @@ pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
     quantize_checkpoint(&model.checkpoint, &rule, shards, &mut sink, &mut shown(&bar))?;
     bar.finish_and_clear();
     let mut written = Vec::new();
-    let fusion = model.path().join(FUSION_WEIGHTS);
-    if fusion.is_file() {
-        let fusion = files::open_checkpoint(&fusion)?;
-        quantize_file(&fusion, &arguments.out, FUSION_WEIGHTS, format)?;
-        written.push(FUSION_WEIGHTS);
+    for name in [FUSION_WEIGHTS, ALMOST_REC_WEIGHTS] {
+        let weights = model.path().join(name);
+        if weights.is_file() {
+            quantize_file(&files::open_checkpoint(&weights)?, &arguments.out, name, format)?;
+            written.push(name);
+        }
     }
     if let Some(encoder) = &arguments.encoder {
         take_along(encoder, &arguments.out, format)?;
