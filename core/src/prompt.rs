@@ -5,8 +5,10 @@
 //! nothing in it can become a special token or a placeholder.
 
 mod builder;
+mod letters;
 mod names;
 mod template;
+mod text;
 mod window;
 
 use std::ops::Range;
@@ -14,8 +16,12 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 pub use builder::{PromptBuilder, PromptOptions, PromptRequest};
+pub use letters::{
+    LabelToken, LetterOptions, LetterPrompt, LetterPrompts, LetterTemplate, MAX_LETTERS,
+};
 pub use names::{AnswerRule, MAX_NAME_BYTES, Names};
-pub use template::{BehaviourWords, MAX_TEMPLATE_BYTES, Pattern, Template};
+pub use template::{BehaviourWords, Pattern, Template};
+pub use text::{MAX_TEMPLATE_BYTES, TextPattern};
 pub use window::Window;
 
 use crate::models::llama::TokenId;

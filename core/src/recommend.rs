@@ -24,6 +24,10 @@ mod explain;
 mod graph;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod kind;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod mllm4rec;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod prompted;
 mod ranking;
 mod request;
 mod select;
@@ -34,8 +38,8 @@ mod tmf;
 pub use bundle::{
     ALMOST_REC_CONFIG, ALMOST_REC_WEIGHTS, BUNDLE_FILE, BUNDLE_FORMAT_VERSION, Bundle, BundleFile,
     BundleManifest, BundleText, CATALOGUE_FILE, COMPONENT_FILES, Component, ENCODER_FILES,
-    FUSION_CONFIG, FUSION_WEIGHTS, GRAPH_TABLE, IMAGE_TABLE, SEQUENCE_TABLE, TEMPLATE, TEXT_TABLE,
-    TMF_CONFIG,
+    FUSION_CONFIG, FUSION_WEIGHTS, GRAPH_TABLE, IMAGE_TABLE, MLLM4REC_CONFIG, RETRIEVER_FILES,
+    SEQUENCE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG,
 };
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use bundle::{behaviour_rows, one_hot, prompt_tokens, title_tokens};
@@ -47,16 +51,17 @@ pub use explain::{Explanation, ItemChange, MAX_EXPLAINED, ModalityChange, explai
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use kind::Kind;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use mllm4rec::{Mllm4RecConfig, Mllm4RecParts, Mllm4RecRecommender};
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use prompted::{PREFIX_CACHE_BYTES, Prior};
 pub use ranking::{Ranked, rank_of, top, top_items};
 pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,
 };
 pub use sequence::{Clock, SequenceRecommender};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
-pub use tmf::{
-    Answer, Decoding, PREFIX_CACHE_BYTES, Prior, TmfConfig, TmfParts, TmfRecommender, Written,
-    name_tokens,
-};
+pub use tmf::{Answer, Decoding, TmfConfig, TmfParts, TmfRecommender, Written, name_tokens};
 
 use crate::error::{Error, Result};
 use crate::models::sequence::{RepeatedItems, SeenItems};
@@ -104,7 +109,7 @@ impl Question<'_> {
             Some(candidates) => candidates.iter().map(score).collect::<Result<_>>()?,
             None => row.to_vec(),
         };
-        Ok(Scores { scores, valid: true })
+        Ok(Scores { scores, valid: true, read: None })
     }
 }
 
@@ -116,6 +121,9 @@ pub struct Scores {
     /// The answer names an item that was asked for. False only where free text named none, and then
     /// the scores mean nothing.
     pub valid: bool,
+    /// Where a retriever chose what a language model read: how many of the best-scored items it read.
+    /// The others are in the retriever's order. `None` where all scores are of one kind.
+    pub read: Option<usize>,
 }
 
 /// Something that scores the items of a catalogue for many users at once: what evaluation and

@@ -106,6 +106,9 @@ pub struct Evaluation {
     pub candidates: String,
     /// Wall clock, reading not counted.
     pub seconds: f64,
+    /// Where a retriever chose what a language model ranked: of those users whose target it chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrieved: Option<Retrieved>,
     /// The behaviour whose last item is the target, where the split is by one.
     pub target_behaviour: Option<String>,
     /// Share of the answers that name an item that was asked for: 1 for whatever scores items.
@@ -117,6 +120,17 @@ pub struct Evaluation {
     /// target is known.
     #[serde(skip)]
     pub sets: Vec<CandidateSet>,
+}
+
+/// Metrics of a language model alone: over the users whose target its retriever put before it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Retrieved {
+    /// These users.
+    pub users: usize,
+    /// `over_retrieved_users`.
+    pub denominator: &'static str,
+    /// As for all users.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 impl Evaluation {
@@ -212,6 +226,7 @@ pub fn evaluate(
         given,
         seen_items,
         metrics: RankingMetrics::new(&options.k)?,
+        retrieved: None,
         lists,
         valid: 0,
         results: Vec::new(),
@@ -239,6 +254,11 @@ pub fn evaluate(
         unknown_targets: metrics.users() - metrics.retrieved_users(),
         candidates: options.candidates.describe(seen_items),
         seconds: started.elapsed().as_secs_f64(),
+        retrieved: ranking.retrieved.map(|metrics| Retrieved {
+            users: metrics.users(),
+            denominator: Denominator::OverRetrievedUsers.name(),
+            metrics: metrics.by_name(Denominator::OverAllUsers),
+        }),
         target_behaviour: data.target_behaviour().map(str::to_owned),
         valid_ratio: ranking.valid as f64 / metrics.retrieved_users().max(1) as f64,
         results: ranking.results,

@@ -248,7 +248,7 @@ impl Scorer for Echo {
             let candidates = question.candidates.expect("candidates are drawn");
             let bought = question.behaviours.contains(&"buy");
             let score = |&item: &u32| if item == 2 { 1.0 } else { 0.0 };
-            Scores { scores: candidates.iter().map(score).collect(), valid: bought }
+            Scores { scores: candidates.iter().map(score).collect(), valid: bought, read: None }
         };
         Ok(questions.iter().map(answer).collect())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Names;
 use super::template::{Part, Template};
-use super::window::{MAX_ENTRIES, Window};
+use super::window::Window;
 use super::{Hybrid, Level, SOFT_TOKEN_ID, Soft, SoftKind};
 use crate::error::{Context, Error, Result};
 use crate::models::llama::TokenId;
@@ -266,8 +266,7 @@ impl PromptBuilder {
         room: usize,
     ) -> Result<usize> {
         let window = &self.options.window;
-        let over = history.len().saturating_sub(MAX_ENTRIES);
-        let first = over.next_multiple_of(MAX_ENTRIES / 2).min(history.len());
+        let first = Window::recent(history.len());
         let kept = &history[first..];
         let tokens = entries(kept).map(|events| {
             // Counted by what it would write. The first entry pays for a separator it does not use.

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::text::{Placed, placeholders, read_toml};
 use crate::error::{Error, Result};
-
-/// Bytes of one template file at most.
-pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
 
 /// One wording of the prompt, in the order of the prompt: what is stable comes first, so that a new
 /// event changes the end only. `{{` and `}}` are braces.
@@ -98,18 +96,10 @@ impl Template {
     /// A field that is missing or unknown; a placeholder that is missing, unknown, named twice or
     /// not closed; a {title} without a space before it.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        if text.len() > MAX_TEMPLATE_BYTES {
-            let (limit, found) = (MAX_TEMPLATE_BYTES as u64, text.len() as u64);
-            return Err(Error::Limit { what: format!("{file}: bytes"), limit, found });
-        }
-        let form: TemplateFile = toml::from_str(text).map_err(|error| {
-            let found = error.message().to_owned();
-            let line = error.span().and_then(|span| text.get(..span.start));
-            let line = line.map_or(1, |before| before.matches('\n').count() + 1);
-            Error::file(file, format!("line {line}"), "the fields of a prompt template", found)
-        })?;
-        let field =
-            |name: &str, text: &str, names: &[&str]| Pattern::parse(file, name, text, names);
+        let form: TemplateFile = read_toml(file, text)?;
+        let field = |name: &str, text: &str, names: &[&'static str]| {
+            Pattern::parse(file, name, text, names)
+        };
         let plain = |name: &str, text: String| -> Result<String> {
             Ok(match field(name, &text, &[])?.0.into_iter().next() {
                 Some(Part::Text(text)) => text,
@@ -146,45 +136,29 @@ impl Template {
 
 impl Pattern {
     /// Every name of `names` must be there once, and no other.
-    fn parse(file: &str, field: &str, text: &str, names: &[&str]) -> Result<Self> {
-        let braced: Vec<String> = names.iter().map(|name| format!("{{{name}}}")).collect();
-        let expected = match braced.as_slice() {
-            [] => "no placeholder".to_owned(),
-            names => format!("{}, each once", names.join(", ")),
-        };
-        let wrong = |found: String| Error::file(file, field, &expected, found);
+    fn parse(file: &str, field: &str, text: &str, names: &[&'static str]) -> Result<Self> {
         let mut parts = Vec::new();
-        let mut plain = String::new();
-        let mut found: Vec<&str> = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            plain.push_str(before);
-            if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
-                plain.push_str(&from[..1]);
-                rest = after;
-                continue;
-            }
-            let end = from.find('}').filter(|&end| end > 0);
-            let end = end.ok_or_else(|| wrong(format!("an open brace in {text:?}")))?;
-            let name = &from[1..end];
-            if !names.contains(&name) {
-                return Err(wrong(format!("{{{name}}}")));
-            }
-            if found.contains(&name) {
-                return Err(wrong(format!("{{{name}}} twice")));
-            }
-            found.push(name);
-            let spaced = matches!(name, "title" | "behaviour") && plain.ends_with(' ');
-            if spaced {
-                plain.pop();
+        for piece in placeholders(file, field, text, names)? {
+            let name = match piece {
+                Placed::Text(text) => {
+                    parts.push(Part::Text(text));
+                    continue;
+                }
+                Placed::Name(name) => name,
+            };
+            let mut spaced = false;
+            if let ("title" | "behaviour", Some(Part::Text(before))) = (name, parts.last_mut())
+                && before.ends_with(' ')
+            {
+                spaced = true;
+                before.pop();
+                if before.is_empty() {
+                    parts.pop();
+                }
             }
             if name == "title" && !spaced {
                 let expected = "a space before {title}, as before the answer";
                 return Err(Error::file(file, field, expected, format!("{text:?}")));
-            }
-            if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain)));
             }
             parts.push(match name {
                 "title" => Part::Title,
@@ -192,15 +166,7 @@ impl Pattern {
                 "behaviour" => Part::Behaviour { spaced },
                 _ => Part::BehaviourToken,
             });
-            rest = &from[end + 1..];
         }
-        plain.push_str(rest);
-        if !plain.is_empty() {
-            parts.push(Part::Text(plain));
-        }
-        match names.iter().find(|name| !found.contains(name)) {
-            Some(missing) => Err(wrong(format!("no {{{missing}}} in {text:?}"))),
-            None => Ok(Self(parts)),
-        }
+        Ok(Self(parts))
     }
 }

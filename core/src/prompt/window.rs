@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Entries of a history that are looked at, at most; half of them when more came.
-pub(super) const MAX_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 
 /// Keeps a history up to `max`, then drops its oldest entries down to `keep`: the beginning of the
 /// prompt stays the same for several events, and with it what the prefix cache holds (DESIGN.md,
@@ -41,6 +41,12 @@ impl Window {
             }
         }
         Ok(())
+    }
+
+    /// The first of `interactions` that is looked at: it moves on in steps, too.
+    pub(super) fn recent(interactions: usize) -> usize {
+        let over = interactions.saturating_sub(MAX_ENTRIES);
+        over.next_multiple_of(MAX_ENTRIES / 2).min(interactions)
     }
 
     /// The first entry that is kept when entries of these `tokens` came one by one, with room for

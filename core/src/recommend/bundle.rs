@@ -7,6 +7,8 @@ mod almost_rec;
 mod encoder;
 mod loaded;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod mllm4rec;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod tmf;
 
 use std::collections::{BTreeMap, HashSet};
@@ -34,6 +36,8 @@ pub const BUNDLE_FORMAT_VERSION: u32 = 1;
 pub(super) const TMF: &str = "tmf";
 /// The name by which they select ALMOSTRec.
 pub(super) const ALMOST_REC: &str = "almostrec";
+/// The name by which they select MLLM4Rec.
+pub(super) const MLLM4REC: &str = "mllm4rec";
 
 /// File name of the catalogue, one JSON line per item.
 pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
@@ -53,6 +57,10 @@ pub const ALMOST_REC_CONFIG: &str = "almost_rec.json";
 pub const ALMOST_REC_WEIGHTS: &str = "almost_rec.safetensors";
 /// The item table of the sequence recommender that it reads.
 pub const SEQUENCE_TABLE: &str = "sequence.safetensors";
+/// How requests become prompts, for `mllm4rec`.
+pub const MLLM4REC_CONFIG: &str = "mllm4rec.json";
+/// The sequence recommender that finds candidates for a language model: configuration and weights.
+pub const RETRIEVER_FILES: [&str; 2] = ["retriever.json", "retriever.safetensors"];
 /// Embeddings of the pictures; absent where pictures are not used, like the next two.
 pub const IMAGE_TABLE: &str = "image.safetensors";
 /// Embeddings of the texts.
@@ -63,7 +71,7 @@ pub const ENCODER_FILES: [&str; 4] =
     ["encoder.json", "encoder.safetensors", "encoder_tokenizer.json", "encoder_preprocessor.json"];
 
 /// Component, file, whether it may be missing: what a bundle's folder holds.
-pub const COMPONENT_FILES: [(&str, &str, bool); 18] = [
+pub const COMPONENT_FILES: [(&str, &str, bool); 21] = [
     ("config", "config.json", false),
     ("model", "model.safetensors", false),
     ("catalogue", CATALOGUE_FILE, true),
@@ -76,6 +84,9 @@ pub const COMPONENT_FILES: [(&str, &str, bool); 18] = [
     ("almost_rec_config", ALMOST_REC_CONFIG, true),
     ("almost_rec", ALMOST_REC_WEIGHTS, true),
     ("sequence", SEQUENCE_TABLE, true),
+    ("mllm4rec", MLLM4REC_CONFIG, true),
+    ("retriever_config", RETRIEVER_FILES[0], true),
+    ("retriever", RETRIEVER_FILES[1], true),
     ("image", IMAGE_TABLE, true),
     ("text", TEXT_TABLE, true),
     ("encoder_config", ENCODER_FILES[0], true),

@@ -111,6 +111,15 @@ pub struct CatalogueItem {
     /// Its picture: the base name of a file in the folder `images` beside the catalogue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What its picture shows, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption: Option<String>,
+    /// Who wrote `caption`: a vision-language model's name and the sha256 of its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_model: Option<String>,
+    /// What the item is, its text and its picture together, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// Whatever else is known, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
@@ -130,6 +139,9 @@ impl CatalogueItem {
             price: None,
             description: None,
             image: None,
+            caption: None,
+            caption_model: None,
+            summary: None,
             attributes: BTreeMap::new(),
             popularity: None,
         }
@@ -153,6 +165,9 @@ impl CatalogueItem {
         for (name, text, limit) in [
             ("title", self.title.as_str(), MAX_TITLE_BYTES),
             ("description", description, MAX_DESCRIPTION_BYTES),
+            ("caption", self.caption.as_deref().unwrap_or_default(), MAX_DESCRIPTION_BYTES),
+            ("caption_model", self.caption_model.as_deref().unwrap_or_default(), MAX_TITLE_BYTES),
+            ("summary", self.summary.as_deref().unwrap_or_default(), MAX_DESCRIPTION_BYTES),
         ] {
             if text.len() > limit {
                 let what = format!("{file}: {field}: bytes of `{name}`");

@@ -1,10 +1,10 @@
 //! A recommender of any kind: what a bundle becomes.
 
-use super::bundle::{ALMOST_REC, TMF};
+use super::bundle::{ALMOST_REC, MLLM4REC, TMF};
 use super::{
     BUNDLE_FILE, Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex,
-    Modality, Prior, Question, Recommendations, Recommender, Request, Scorer, Scores,
-    SequenceRecommender, TmfRecommender, Written,
+    Mllm4RecRecommender, Modality, Prior, Question, Recommendations, Recommender, Request, Scorer,
+    Scores, SequenceRecommender, TmfRecommender, Written,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub enum Kind<B: Backend> {
     Graph(Box<GraphRecommender<B>>),
     /// Triple Modality Fusion.
     Tmf(Box<TmfRecommender<B>>),
+    /// MLLM4Rec, its retriever inside.
+    Mllm4Rec(Box<Mllm4RecRecommender<B, SequenceRecommender<B>>>),
 }
 
 /// Evaluates `$body` with `$r` bound to the recommender inside a [`Kind`].
@@ -27,6 +29,7 @@ macro_rules! with_kind {
             Kind::Sequence($r) => $body,
             Kind::Graph($r) => $body,
             Kind::Tmf($r) => $body,
+            Kind::Mllm4Rec($r) => $body,
         }
     };
 }
@@ -41,6 +44,8 @@ impl<B: Backend> Kind<B> {
             bundle.graph_recommender(backend).map(|r| Self::Graph(Box::new(r)))
         } else if bundle.manifest.recommender == TMF {
             bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)))
+        } else if bundle.manifest.recommender == MLLM4REC {
+            bundle.mllm4rec_recommender(backend).map(|r| Self::Mllm4Rec(Box::new(r)))
         } else if bundle.manifest.recommender == ALMOST_REC {
             bundle.almost_rec_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
         } else {
@@ -56,6 +61,7 @@ impl<B: Backend> Kind<B> {
             Self::Sequence(r) => Self::Sequence(Box::new(r.with_clock(clock))),
             Self::Graph(r) => Self::Graph(Box::new(r.with_clock(clock))),
             Self::Tmf(r) => Self::Tmf(Box::new(r.with_clock(clock))),
+            Self::Mllm4Rec(r) => Self::Mllm4Rec(Box::new(r.with_clock(clock))),
         }
     }
 
@@ -81,7 +87,7 @@ impl<B: Backend> Kind<B> {
     /// The behaviours it tells apart; none where one interaction is like another.
     pub fn behaviours(&self) -> &[String] {
         match self {
-            Self::Sequence(_) => &[],
+            Self::Sequence(_) | Self::Mllm4Rec(_) => &[],
             Self::Graph(graph) => graph.behaviours(),
             Self::Tmf(tmf) => &tmf.config().behaviours,
         }
@@ -97,6 +103,7 @@ impl<B: Backend> Kind<B> {
                 GraphModel::LightGcn { .. } => None,
             },
             Self::Tmf(tmf) => Some(tmf.config().prompt.max_prompt_tokens),
+            Self::Mllm4Rec(letters) => Some(letters.config().prompt.max_prompt_tokens),
         }
     }
 

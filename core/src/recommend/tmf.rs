@@ -14,16 +14,17 @@ mod soft;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub use answer::{Answer, Decoding, Written};
 pub use config::TmfConfig;
 pub use point::name_tokens;
 
-use super::catalogue::{Catalogue, CatalogueItem, ItemId, ItemIndex};
+use super::catalogue::{Catalogue, CatalogueItem, ItemIndex};
 use super::embeddings::{ItemEmbeddings, Modality};
+use super::prompted::{self, Places, Prior, PromptReader, Shortlist, Stopwatch};
 use super::ranking::{self, Ranked};
-use super::request::{RankedItem, Recommendations, Request, Timings, Usage};
+use super::request::{Recommendations, Request, Timings, Usage};
 use super::sequence::{Clock, system_clock};
 use super::{Recommender, Scorer, select};
 use crate::backend::Backend;
@@ -31,12 +32,9 @@ use crate::error::{Error, Result};
 use crate::models::fusion::Fusion;
 use crate::models::llama::Llama;
 use crate::prompt::{Hybrid, Level, PromptBuilder, PromptRequest, Template};
-use crate::session::{PrefixCache, Session, SharedPrefixCache, Trie};
+use crate::session::{Session, Trie};
 use crate::tokenizer::Tokenizer;
 use soft::{Hidden, SoftRows, SoftSource};
-
-/// Bytes of cached prompt beginnings, unless told otherwise.
-pub const PREFIX_CACHE_BYTES: u64 = 64 << 20;
 
 /// Most tokens of a free answer that may hold more than a name, as LLaRA has it.
 const FREE_TOKENS: usize = 64;
@@ -60,32 +58,15 @@ pub struct TmfParts<B: Backend> {
 #[derive(Debug)]
 pub struct TmfRecommender<B: Backend, R = Prior> {
     backend: B,
-    model: Arc<Llama<B>>,
+    reader: PromptReader<B>,
     tokenizer: Arc<Tokenizer>,
     prompts: PromptBuilder,
     soft: Option<SoftSource<B>>,
     catalogue: Catalogue,
-    prior: Vec<f32>, // (items)
+    prior: Prior,
     config: TmfConfig,
     retriever: R,
-    prefixes: SharedPrefixCache<B>,
-    /// The last request's, taken by the next: a user's new event costs its own tokens.
-    session: Mutex<Option<Session<B>>>,
     clock: Clock,
-}
-
-/// The retriever that knows no user: items by their popularity.
-#[derive(Clone, Debug)]
-pub struct Prior(Vec<f32>);
-
-impl Scorer for Prior {
-    fn num_items(&self) -> usize {
-        self.0.len()
-    }
-
-    async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
-        Ok(self.0.repeat(histories.len()))
-    }
 }
 
 /// A request's ids and words as places in their lists.
@@ -93,6 +74,8 @@ struct Asked {
     history: Vec<(ItemIndex, u32)>,
     target_behaviour: u32,
     candidates: Vec<ItemIndex>,
+    /// Ranked items that are needed.
+    wanted: usize,
     hidden: Hidden,
     usage: Usage,
 }
@@ -109,32 +92,6 @@ impl Asked {
 struct Read<B: Backend> {
     session: Session<B>,
     prompt: Hybrid,
-}
-
-struct Stopwatch {
-    clock: Clock,
-    start: f64,
-    last: f64,
-}
-
-impl Stopwatch {
-    fn new(clock: Clock) -> Self {
-        let start = clock();
-        Self { clock, start, last: start }
-    }
-
-    /// Milliseconds since the last call.
-    fn lap(&mut self) -> f64 {
-        let now = (self.clock)();
-        now - std::mem::replace(&mut self.last, now)
-    }
-
-    fn finish(&self, mut timings: Timings) -> Timings {
-        timings.forward_ms =
-            timings.retrieve_ms + timings.encode_ms + timings.prefill_ms + timings.score_ms;
-        timings.total_ms = self.last - self.start;
-        timings
-    }
 }
 
 impl<B: Backend> TmfRecommender<B> {
@@ -181,19 +138,18 @@ impl<B: Backend> TmfRecommender<B> {
         for item in catalogue.items() {
             prompts.names_mut().push(&item.title, item.id.as_str());
         }
-        let prior = catalogue.prior();
+        let prior = Prior(catalogue.prior());
+        let max_tokens = config.prompt.max_prompt_tokens.saturating_add(FREE_TOKENS);
         Ok(Self {
+            reader: PromptReader::new(backend.clone(), model, max_tokens, config.prompt.pointer),
             backend,
-            model: Arc::new(model),
             tokenizer,
             prompts,
             soft,
             catalogue,
-            retriever: Prior(prior.clone()),
+            retriever: prior.clone(),
             prior,
             config,
-            prefixes: Arc::new(Mutex::new(PrefixCache::new(PREFIX_CACHE_BYTES))),
-            session: Mutex::new(None),
             clock: system_clock,
         })
     }
@@ -203,11 +159,11 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     /// The same with candidates found by `retriever`, whose item `i` is the catalogue's.
     #[must_use]
     pub fn with_retriever<S: Scorer>(self, retriever: S) -> TmfRecommender<B, S> {
-        let Self { backend, model, tokenizer, prompts, soft, catalogue, prior, config, .. } = self;
-        let Self { prefixes, session, clock, .. } = self;
+        let Self { backend, reader, tokenizer, prompts, soft, catalogue, prior, config, .. } = self;
+        let clock = self.clock;
         TmfRecommender {
             backend,
-            model,
+            reader,
             tokenizer,
             prompts,
             soft,
@@ -215,8 +171,6 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             prior,
             config,
             retriever,
-            prefixes,
-            session,
             clock,
         }
     }
@@ -230,8 +184,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     /// The same, with at most this many bytes of cached prompt beginnings.
     #[must_use]
     pub fn with_prefix_cache(self, bytes: u64) -> Self {
-        let prefixes = Arc::new(Mutex::new(PrefixCache::new(bytes)));
-        Self { prefixes, session: Mutex::new(None), ..self }
+        Self { reader: self.reader.with_prefix_cache(bytes), ..self }
     }
 
     /// What it was configured with.
@@ -266,7 +219,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             soft.push(image, text)?;
         }
         self.prompts.names_mut().push(&title, id.as_str());
-        self.prior = self.catalogue.prior();
+        self.prior = Prior(self.catalogue.prior());
         Ok(index)
     }
 
@@ -306,38 +259,22 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         let candidates = select::candidates(&self.catalogue, request, &seen)?;
         let usage = Usage { unknown_items, candidates: candidates.len(), ..Usage::default() };
         let hidden = Hidden::new(&request.hide);
-        Ok(Asked { history, target_behaviour, candidates, hidden, usage })
+        let wanted = request.k;
+        Ok(Asked { history, target_behaviour, candidates, wanted, hidden, usage })
     }
 
     /// The candidates that the model reads, `most` of them, in the order that breaks ties, and the
     /// others as the retriever ranks them.
-    async fn retrieve(
-        &self,
-        asked: &Asked,
-        most: usize,
-    ) -> Result<(Vec<ItemIndex>, Vec<ItemIndex>)> {
+    async fn retrieve(&self, asked: &Asked, most: usize) -> Result<Shortlist> {
         if asked.candidates.len() <= most {
-            return Ok((asked.candidates.clone(), Vec::new()));
+            let offered = asked.candidates.clone();
+            return Ok(Shortlist { offered, others: Vec::new() });
         }
-        let known = self.retriever.num_items();
-        let (warm, mut cold): (Vec<_>, Vec<_>) =
-            asked.candidates.iter().partition(|&&item| (item as usize) < known);
-        let history: Vec<ItemIndex> = asked.history.iter().map(|(item, _)| *item).collect();
-        let history: Vec<_> = history.into_iter().filter(|&i| (i as usize) < known).collect();
-        let scores = self.retriever.score_batch(&[&history]).await?;
-        let score = |item: ItemIndex| scores.get(item as usize).copied().unwrap_or(f32::NAN);
-        let warm: Vec<Ranked> = warm.into_iter().map(|item| (item, score(item))).collect();
-        let warm = ranking::top(&self.catalogue, &warm, warm.len())?;
-        let mut warm: Vec<_> = warm.into_iter().map(|(item, _)| item).collect();
-
-        // The last items of the catalogue are the newest.
-        cold.reverse();
-        let places = self.config.cold_candidates.max(most.saturating_sub(warm.len()));
-        let late = cold.split_off(cold.len().min(places));
-        let mut rest = warm.split_off(warm.len().min(most - cold.len()));
-        rest.extend(late);
-        warm.extend(cold);
-        Ok((warm, rest))
+        let history = asked.history.iter().map(|(item, _)| *item);
+        let cold = self.config.cold_candidates;
+        let places = Places { offered: most, cold, wanted: asked.wanted };
+        let (catalogue, retriever) = (&self.catalogue, &self.retriever);
+        Shortlist::retrieve(catalogue, retriever, history, &asked.candidates, places).await
     }
 
     /// Prompt, soft tokens, prefill.
@@ -368,26 +305,9 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         };
         timings.encode_ms += watch.lap();
 
-        let mut session = match self.session.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(session) => session,
-            None => {
-                let len = self.config.prompt.max_prompt_tokens.saturating_add(FREE_TOKENS);
-                let session = Session::new(b.clone(), self.model.clone(), len)?
-                    .with_prefix_cache(self.prefixes.clone());
-                match self.config.prompt.pointer {
-                    true => session.with_states()?,
-                    false => session,
-                }
-            }
-        };
         let soft = rows.as_ref().map(SoftRows::tokens);
-        let read = match soft {
-            Some(soft) => session.prefill_soft(&prompt.token_ids, &soft)?,
-            None => session.prefill(&prompt.token_ids)?,
-        };
+        let session = self.reader.read(&prompt.token_ids, soft.as_ref(), usage)?;
         timings.prefill_ms += watch.lap();
-        usage.prompt_tokens = read.prompt_tokens;
-        usage.cached_tokens = read.cached_tokens;
         usage.image_tokens = prompt.item_tokens();
         usage.history_items = prompt.history.len();
         Ok(Read { session, prompt })
@@ -408,9 +328,10 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         usage: &mut Usage,
     ) -> Result<Vec<Ranked>> {
         if asked.candidates.is_empty() || asked.history.is_empty() {
-            return self.prior(&asked.candidates, asked.candidates.len());
+            return self.prior.rank(&self.catalogue, &asked.candidates);
         }
-        let (candidates, rest) = self.retrieve(asked, self.most_ranked()).await?;
+        let Shortlist { offered: candidates, others } =
+            self.retrieve(asked, self.most_ranked()).await?;
         timings.retrieve_ms += watch.lap();
         let points = self.config.prompt.pointer;
         let read = self.read(asked, &candidates, !points, watch, timings, usage)?;
@@ -421,29 +342,12 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
                 read.session.score_names(&trie, self.config.likelihood).await?
             }
         };
-        self.give_back(read.session);
+        self.reader.give_back(read.session);
         timings.score_ms += watch.lap();
         let scored: Vec<Ranked> = candidates.into_iter().zip(scores).collect();
         let mut ranked = ranking::top(&self.catalogue, &scored, scored.len())?;
-        // What the model did not read comes after what it did.
-        let last = ranked.last().map_or(0.0, |(_, score)| *score);
-        ranked.extend((1..).zip(rest).map(|(place, item)| (item, last - place as f32)));
+        prompted::rank_behind(&mut ranked, others);
         Ok(ranked)
-    }
-
-    fn give_back(&self, session: Session<B>) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
-    }
-
-    fn id(&self, item: ItemIndex) -> Result<ItemId> {
-        let item = self.catalogue.get(item).map(|item| item.id.clone());
-        item.ok_or_else(|| Error::Internal("tmf: an item outside the catalogue".into()))
-    }
-
-    fn prior(&self, candidates: &[ItemIndex], k: usize) -> Result<Vec<Ranked>> {
-        let prior = |item: ItemIndex| self.prior.get(item as usize).copied().unwrap_or(0.0);
-        let ranked: Vec<Ranked> = candidates.iter().map(|&item| (item, prior(item))).collect();
-        ranking::top(&self.catalogue, &ranked, k)
     }
 }
 
@@ -467,11 +371,7 @@ impl<B: Backend, R: Scorer> Recommender for TmfRecommender<B, R> {
             _ => self.rank(&asked, &mut watch, &mut timings, &mut usage).await?,
         };
         ranked.truncate(request.k);
-        let items = ranked
-            .into_iter()
-            .zip(1..)
-            .map(|((item, score), rank)| Ok(RankedItem { id: self.id(item)?, score, rank }));
-        let items = items.collect::<Result<_>>()?;
+        let items = prompted::ranked_items(&self.catalogue, ranked)?;
         timings.rank_ms = watch.lap();
         Ok(Recommendations {
             items,

@@ -269,6 +269,16 @@ fn report(
         line(metric, &|result| result.metrics.get(metric).copied().unwrap_or(f64::NAN));
     }
     line("valid_ratio", &|result| result.valid_ratio);
+    if let Some(retrieved) = &result.retrieved {
+        let share = 100.0 * retrieved.users as f64 / result.users.max(1) as f64;
+        text += &format!(
+            "\n{} users ({share:.1} %), {}: the retriever put the target before the model\n",
+            retrieved.users, retrieved.denominator
+        );
+        for (metric, value) in &retrieved.metrics {
+            text += &format!("{metric:<24}{value:>12.4}\n");
+        }
+    }
     if result.unknown_targets > 0 {
         let n = result.unknown_targets;
         text += &format!("{n} users' targets are unknown to the model and count as misses\n");

@@ -26,6 +26,8 @@ pub(super) struct Ranking<'a> {
     pub(super) given: HashMap<usize, &'a CandidateSet>,
     pub(super) seen_items: SeenItems,
     pub(super) metrics: RankingMetrics,
+    /// Of users whose target a retriever put before a language model; none where there is no such model.
+    pub(super) retrieved: Option<RankingMetrics>,
     /// Where all items are ranked.
     pub(super) lists: Option<ListMetrics<'a>>,
     /// Answers that named an item that was asked for.
@@ -142,7 +144,7 @@ impl<'a> Ranking<'a> {
     }
 
     fn rank(&mut self, asked: &Asked<'_>, answer: Scores) -> Result<Placed> {
-        let Scores { scores, valid } = answer;
+        let Scores { scores, valid, read } = answer;
         let expected = asked.candidates.as_ref().map_or(self.catalogue.len(), Vec::len);
         if scores.len() != expected {
             return Err(Error::argument("evaluate", "scores", expected, scores.len()));
@@ -159,6 +161,17 @@ impl<'a> Ranking<'a> {
             }
             // An answer that is not valid hits nothing, whatever the k.
             (_, rank) => self.metrics.add(rank.unwrap_or(usize::MAX)),
+        }
+        if let Some(read) = read {
+            let retrieved = match &mut self.retrieved {
+                Some(retrieved) => retrieved,
+                none => none.insert(RankingMetrics::new(&self.options.k)?),
+            };
+            placed
+                .rank
+                .filter(|&rank| rank < read)
+                .into_iter()
+                .for_each(|rank| retrieved.add(rank));
         }
         if let (Some(lists), Some(top)) = (&mut self.lists, &placed.top) {
             lists.add(top)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ALMOST_REC, BUNDLE_FILE, BundleFile, BundleManifest, BundleText, TMF};
+use super::{ALMOST_REC, BUNDLE_FILE, BundleFile, BundleManifest, BundleText, MLLM4REC, TMF};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::sequence::SequenceConfig;
@@ -45,6 +45,8 @@ impl Bundle {
             bundle.manifest.recommender = TMF.into();
         } else if bundle.has("almost_rec") {
             bundle.manifest.recommender = ALMOST_REC.into();
+        } else if bundle.has("mllm4rec") {
+            bundle.manifest.recommender = MLLM4REC.into();
         } else if let Some(kind) = kind {
             bundle.manifest.recommender = (*kind).into();
         }
@@ -131,14 +133,27 @@ impl Bundle {
         if !SequenceConfig::MODEL_TYPES.contains(&kind) {
             let (sequence, graph) =
                 (SequenceConfig::MODEL_TYPES.join(", "), GRAPH_RECOMMENDERS.join(", "));
-            return Err(self.unsupported(&format!("{sequence}, {graph}, {TMF}, {ALMOST_REC}")));
+            let known = format!("{sequence}, {graph}, {TMF}, {ALMOST_REC}, {MLLM4REC}");
+            return Err(self.unsupported(&known));
         }
         let (name, text) = self.text("config")?;
-        let config = SequenceConfig::parse(name, &text)?;
-        if config.model_type() != kind {
-            return Err(Error::file(name, "model_type", kind, config.model_type()));
+        let found = SequenceConfig::parse(name, &text)?.model_type();
+        if found != kind {
+            return Err(Error::file(name, "model_type", kind, found));
         }
-        let (name, bytes) = self.single("model")?;
+        self.sequence_model("config", "model", backend)
+    }
+
+    /// The sequence recommender of these two components over the bundle's catalogue.
+    pub(super) fn sequence_model<B: Backend>(
+        &self,
+        config: &str,
+        model: &str,
+        backend: &B,
+    ) -> Result<SequenceRecommender<B>> {
+        let (name, text) = self.text(config)?;
+        let config = SequenceConfig::parse(name, &text)?;
+        let (name, bytes) = self.single(model)?;
         let checkpoint = Checkpoint::from_bytes(name, bytes)?;
         let weights = Weights::new(backend, &checkpoint);
         let recommender = SequenceRecommender::load(&weights, config, self.catalogue()?)?;

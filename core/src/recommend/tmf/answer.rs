@@ -11,7 +11,7 @@ use crate::models::sequence::SeenItems;
 use crate::prompt::AnswerRule;
 use crate::recommend::catalogue::{ItemId, ItemIndex};
 use crate::recommend::request::{Request, RunsOn, Timings, Usage};
-use crate::recommend::{Question, Scorer, Scores};
+use crate::recommend::{Question, Scorer, Scores, prompted};
 use crate::session::{Sampler, Sampling, Session, StopRules};
 
 /// How an answer is written.
@@ -63,7 +63,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             .decide(&asked, decoding, &mut sampler, &mut watch, &mut timings, &mut usage)
             .await?;
         Ok(Answer {
-            item: item.map(|item| self.id(item)).transpose()?,
+            item: item.map(|item| prompted::id(&self.catalogue, item)).transpose()?,
             text,
             valid: item.is_some(),
             timings: watch.finish(timings),
@@ -85,7 +85,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         if asked.candidates.is_empty() {
             Ok((None, String::new()))
         } else if asked.history.is_empty() {
-            let best = self.prior(&asked.candidates, 1)?;
+            let best = self.prior.rank(&self.catalogue, &asked.candidates)?;
             let item = best.first().map(|(item, _)| *item);
             let text = item.map_or(Ok(String::new()), |item| self.prompts.names().text(item))?;
             Ok((item, text))
@@ -98,7 +98,8 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
                 // One name is left, and nothing to choose.
                 return Ok((pointed, self.prompts.names().text(item)?));
             }
-            let (mut candidates, _) = self.retrieve(asked, self.config.max_candidates).await?;
+            let shortlist = self.retrieve(asked, self.config.max_candidates).await?;
+            let mut candidates = shortlist.offered;
             if let Some(item) = pointed.filter(|item| !candidates.contains(item))
                 && let Some(last) = candidates.last_mut()
             {
@@ -120,7 +121,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
                     self.write(&mut session, sampler, rule, &candidates).await?
                 }
             };
-            self.give_back(session);
+            self.reader.give_back(session);
             timings.score_ms += watch.lap();
             Ok((place.and_then(|place| candidates.get(place).copied()), text))
         }
@@ -144,7 +145,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         for &item in candidates {
             longest = longest.max(names.tokens(item)?.len());
         }
-        let mut stop_token_ids = self.model.config().eos_token_ids.clone();
+        let mut stop_token_ids = self.reader.model().config().eos_token_ids.clone();
         stop_token_ids.push(self.config.prompt.end_token_id);
         // One token more than any name has makes the text no name.
         let max_new_tokens = match rule {
@@ -195,7 +196,7 @@ impl<B: Backend, R: Scorer> Scorer for Written<'_, B, R> {
                 .await?;
             let score = |item: &ItemIndex| f32::from(u8::from(Some(*item) == named));
             let scores = asked.candidates.iter().map(score).collect();
-            answers.push(Scores { scores, valid: named.is_some() });
+            answers.push(Scores { scores, valid: named.is_some(), read: None });
         }
         Ok(answers)
     }

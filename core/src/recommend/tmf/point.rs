@@ -59,7 +59,7 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             (Some(soft), Level::Item) => soft.candidates(&self.backend, candidates, hidden),
             _ => {
                 let names = candidates.iter().map(|&item| self.prompts.names().tokens(item));
-                name_tokens(&self.backend, &self.model, &names.collect::<Result<Vec<_>>>()?)
+                name_tokens(&self.backend, self.reader.model(), &names.collect::<Result<Vec<_>>>()?)
             }
         }
     }
@@ -108,11 +108,11 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
         timings: &mut Timings,
         usage: &mut Usage,
     ) -> Result<Option<ItemIndex>> {
-        let (candidates, _) = self.retrieve(asked, self.most_ranked()).await?;
+        let candidates = self.retrieve(asked, self.most_ranked()).await?.offered;
         timings.retrieve_ms += watch.lap();
         let read = self.read(asked, &candidates, false, watch, timings, usage)?;
         let logits = self.pointers(&read, &candidates, asked.hidden).await?;
-        self.give_back(read.session);
+        self.reader.give_back(read.session);
         let logits = self.backend.upload(&logits, [1, candidates.len()])?;
         let place = sampler.next(&self.backend, &logits).await? as usize;
         timings.score_ms += watch.lap();

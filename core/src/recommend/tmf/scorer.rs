@@ -28,7 +28,8 @@ impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
             None => (0..self.catalogue.len() as ItemIndex).collect(),
         };
         let usage = Usage { candidates: candidates.len(), ..Usage::default() };
-        Ok(Asked { history, target_behaviour, candidates, hidden: Hidden::default(), usage })
+        let (wanted, hidden) = (candidates.len(), Hidden::default());
+        Ok(Asked { history, target_behaviour, candidates, wanted, hidden, usage })
     }
 }
 
@@ -63,7 +64,7 @@ impl<B: Backend, R: Scorer> Scorer for TmfRecommender<B, R> {
                 scores.get(item).copied().ok_or_else(missing)
             };
             let scores = asked.candidates.iter().map(score).collect::<Result<_>>()?;
-            answers.push(Scores { scores, valid: true });
+            answers.push(Scores { scores, valid: true, read: None });
         }
         Ok(answers)
     }
