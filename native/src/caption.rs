@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use tributary_core::backend::Backend;
+use tributary_core::recommend::Catalogue;
 use tributary_core::session::{Sampler, Sampling};
 pub use tributary_core::vision_language::{Caption, CaptionOptions, VisionLanguage};
 use tributary_core::{Context, Error, ErrorKind, Result};
@@ -137,6 +138,47 @@ pub fn caption_all<B: Backend>(
     progress(inputs.len(), inputs.len());
     writer.finish()?;
     Ok(done)
+}
+
+/// Puts the captions of the file at `path` into `catalogue`, with the name of the model that wrote them.
+/// Items it does not name keep what they have; lines about other items are left out, as are empty
+/// captions. The number of items that have one now.
+///
+/// # Errors
+/// A file that is not one of captions, by line; one that names no item of the catalogue.
+pub fn describe(path: &Path, catalogue: &mut Catalogue) -> Result<usize> {
+    let io = |e| Error::io(path.display(), e);
+    let mut lines = BufReader::new(File::open(path).map_err(io)?);
+    let (mut model, mut described, mut number) = (None::<String>, 0, 0usize);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        number += 1;
+        if Read::by_ref(&mut lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(io)?
+            == 0
+        {
+            break;
+        }
+        let wrong = |expected, e: serde_json::Error| {
+            Error::file(path.display(), format!("line {number}"), expected, e)
+        };
+        let Some(model) = &model else {
+            let header: CaptionHeader =
+                serde_json::from_slice(&line).map_err(|e| wrong("a header of captions", e))?;
+            model = Some(header.model);
+            continue;
+        };
+        let Line { id, caption } =
+            serde_json::from_slice(&line).map_err(|e| wrong("an id and its caption", e))?;
+        if !caption.trim().is_empty() {
+            described += usize::from(catalogue.set_caption(&id.into(), caption.trim(), model)?);
+        }
+    }
+    if described == 0 {
+        let expected = "captions of the catalogue's items";
+        return Err(Error::file(path.display(), "id", expected, "none of them"));
+    }
+    Ok(described)
 }
 
 /// Whether another picture may do better: anything but a broken device or a full memory.

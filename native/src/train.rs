@@ -8,7 +8,9 @@ pub mod clip;
 mod config;
 mod curve;
 mod graph;
+mod induction;
 mod language;
+mod mllm4rec;
 mod optimizer;
 mod progress;
 mod random;
@@ -26,6 +28,9 @@ pub use graph::{
     GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
 };
 pub use language::{AdapterOptions, LanguageOptions};
+pub use mllm4rec::{
+    ExamplesConfig, Mllm4RecKind, Mllm4RecModelConfig, Mllm4RecTrainConfig, Negatives,
+};
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
 pub use schedule::{Decay, Schedule};

@@ -297,6 +297,20 @@ impl Catalogue {
         self.get(index).map_or_else(|| format!("#{index}"), |item| item.id.to_string())
     }
 
+    /// What the picture of an item shows, and who says so. False where there is no such item.
+    ///
+    /// # Errors
+    /// A text over its limit.
+    pub fn set_caption(&mut self, id: &ItemId, caption: &str, model: &str) -> Result<bool> {
+        let Some(item) = self.index.get(id).and_then(|&at| self.items.get_mut(at as usize)) else {
+            return Ok(false);
+        };
+        item.caption = Some(caption.to_owned());
+        item.caption_model = Some(model.to_owned());
+        item.check("captions", id.as_str())?;
+        Ok(true)
+    }
+
     /// Stores how often each item occurs in the training data; `counts` is in catalogue order.
     pub fn set_popularity(&mut self, counts: &[u64]) -> Result<()> {
         if counts.len() != self.len() {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tributary_core::models::almost_rec::{AlmostRec, AlmostRecConfig, AlmostRecParts, FrozenTable};
 use tributary_core::models::sequence::{SequenceConfig, SequenceItems, SequenceModel};
 use tributary_core::recommend::{
-    ALMOST_REC_CONFIG, ALMOST_REC_WEIGHTS, Catalogue, IMAGE_TABLE, SEQUENCE_TABLE,
-    SequenceRecommender, TABLE_ITEMS, prompt_tokens, title_tokens,
+    ALMOST_REC_CONFIG, ALMOST_REC_WEIGHTS, IMAGE_TABLE, SEQUENCE_TABLE, SequenceRecommender,
+    TABLE_ITEMS, prompt_tokens, title_tokens,
 };
 use tributary_core::weights::{Initial, NamedTensor, Weights};
 use tributary_core::{Error, Result};
@@ -22,16 +22,13 @@ use super::language::{AdapterOptions, Language, LanguageOptions, TITLES, select}
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
-use super::sequence::{DataConfig, SequenceObjective, digest};
+use super::sequence::{DataConfig, SequenceObjective, check_items, digest};
 use super::trainer::{FitOptions, TrainReport, fit};
 use crate::data::{CATALOGUE_FILE, Dataset};
 use crate::files;
 
 /// Beginning of the names of what is not the language model's.
 const OWN: &str = "almost_rec.";
-
-/// Bytes of a catalogue at most.
-const MAX_CATALOGUE_BYTES: usize = 1 << 30;
 
 /// What a configuration file of this form trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,27 +207,20 @@ fn sequence_table(model: &AlmostRecModelConfig, dataset: &Dataset) -> Result<Fro
     let Some(path) = &model.sequence else { return Ok(FrozenTable::default()) };
     let folder = files::open_model(path)?;
     let config = SequenceConfig::parse("config.json", &folder.config)?;
-    let wrong = |expected: String, found: String| {
-        Err(Error::file(path.display(), CATALOGUE_FILE, expected, found))
-    };
-    let own = &dataset.catalogue;
-    let bytes = folder.text(CATALOGUE_FILE, MAX_CATALOGUE_BYTES)?.unwrap_or_default();
-    let catalogue = Catalogue::from_jsonl(CATALOGUE_FILE, bytes.as_bytes())?;
-    let ids = catalogue.items().iter().map(|item| &item.id);
-    if !ids.eq(own.items().iter().map(|item| &item.id)) {
-        let found = catalogue.len();
-        let expected = format!("the {} items of {}, in its order", own.len(), dataset.name);
-        return wrong(expected, format!("{found} items, or others"));
-    }
+    check_items(&folder, path, dataset)?;
+    let own = dataset.catalogue.len();
     let values = folder.checkpoint.values("item_embeddings.weight")?;
     let items = config.items();
     let width = values.len() / items.num_embeddings.max(1);
     let rows = items.first_item_id * width..(items.first_item_id + items.num_items) * width;
     match values.get(rows) {
-        Some(rows) if items.num_items == own.len() => {
-            Ok(FrozenTable { values: rows.to_vec(), present: vec![true; own.len()] })
+        Some(rows) if items.num_items == own => {
+            Ok(FrozenTable { values: rows.to_vec(), present: vec![true; own] })
         }
-        _ => wrong(format!("{} item embeddings", own.len()), items.num_items.to_string()),
+        _ => {
+            let expected = format!("{own} item embeddings");
+            Err(Error::file(path.display(), CATALOGUE_FILE, expected, items.num_items))
+        }
     }
 }
 

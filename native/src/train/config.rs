@@ -14,6 +14,7 @@ use super::almost_rec::AlmostRecTrainConfig;
 use super::burn_backend::BurnDevice;
 use super::clip::ClipTrainConfig;
 use super::graph::GraphTrainConfig;
+use super::mllm4rec::Mllm4RecTrainConfig;
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
@@ -74,6 +75,8 @@ pub enum AnyConfig {
     Tmf(Box<TmfTrainConfig>),
     /// `almostrec`.
     AlmostRec(Box<AlmostRecTrainConfig>),
+    /// `mllm4rec`.
+    Mllm4Rec(Box<Mllm4RecTrainConfig>),
 }
 
 impl AnyConfig {
@@ -102,6 +105,9 @@ impl AnyConfig {
             Some("almostrec") => {
                 Ok(Self::AlmostRec(Box::new(AlmostRecTrainConfig::parse(path, &text)?)))
             }
+            Some("mllm4rec") => {
+                Ok(Self::Mllm4Rec(Box::new(Mllm4RecTrainConfig::parse(path, &text)?)))
+            }
             Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::parse(path, &text)?))),
             Some("sasrec" | "lru_rec" | "gru4rec") | None => {
                 Ok(Self::Sequence(Box::new(TrainConfig::parse(path, &text)?)))
@@ -109,7 +115,8 @@ impl AnyConfig {
             Some(found) => {
                 let (file, supported) = (
                     file_name(path),
-                    "sasrec, lru_rec, gru4rec, mbht, lightgcn, clip, tmf, almostrec".to_owned(),
+                    "sasrec, lru_rec, gru4rec, mbht, lightgcn, clip, tmf, almostrec, mllm4rec"
+                        .to_owned(),
                 );
                 let (field, found) = ("model.kind".to_owned(), found.to_owned());
                 Err(Error::Unsupported { file, field, found, supported })
@@ -132,6 +139,7 @@ impl AnyConfig {
             Self::Clip(config) => super::clip::run(config, options, progress).map(|r| r.fit),
             Self::Tmf(config) => super::tmf::run(config, options, progress),
             Self::AlmostRec(config) => super::almost_rec::run(config, options, progress),
+            Self::Mllm4Rec(config) => super::mllm4rec::run(config, options, progress),
         }
     }
 
@@ -143,6 +151,7 @@ impl AnyConfig {
             Self::Clip(config) => &config.training,
             Self::Tmf(config) => &config.training,
             Self::AlmostRec(config) => &config.training,
+            Self::Mllm4Rec(config) => &config.training,
         }
     }
 
@@ -154,6 +163,7 @@ impl AnyConfig {
             Self::Clip(_) => None,
             Self::Tmf(config) => config.data.licence.as_deref(),
             Self::AlmostRec(config) => config.data.licence.as_deref(),
+            Self::Mllm4Rec(config) => config.data.licence.as_deref(),
         }
     }
 }

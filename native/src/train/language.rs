@@ -196,12 +196,15 @@ impl Language {
 
     /// How prompts begin and answers end in this model.
     pub(super) fn prompt_options(&self, options: PromptOptions) -> Result<PromptOptions> {
-        let config = self.config()?;
-        let end: Option<TokenId> = config.eos_token_ids.first().copied();
-        let end_token_id = end.ok_or_else(|| {
+        let (bos_token_id, end_token_id) = (self.config()?.bos_token_id, self.end_token_id()?);
+        Ok(PromptOptions { bos_token_id, end_token_id, ..options })
+    }
+
+    /// What ends an answer.
+    pub(super) fn end_token_id(&self) -> Result<TokenId> {
+        self.config()?.eos_token_ids.first().copied().ok_or_else(|| {
             Error::file("config.json", "eos_token_id", "a token that ends an answer", "none")
-        })?;
-        Ok(PromptOptions { bos_token_id: config.bos_token_id, end_token_id, ..options })
+        })
     }
 
     /// Whether it is to be trained from the start.

@@ -14,7 +14,7 @@ use tributary_core::recommend::{
     Catalogue, ItemIndex, Recommender, SequenceRecommender, first_occurrences,
 };
 use tributary_core::weights::Weights;
-use tributary_core::{Context, Result};
+use tributary_core::{Context, Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::checkpoint::write_atomically;
@@ -22,6 +22,7 @@ use super::config::FitConfig;
 use super::progress::Event;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
+use crate::files::ModelFolder;
 pub use config::{
     DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig,
 };
@@ -76,6 +77,23 @@ pub(super) fn digest(dataset: &Dataset) -> Sha256 {
         user.behaviours.iter().for_each(|behaviour| hash.update(behaviour.to_le_bytes()));
     }
     hash
+}
+
+/// Bytes of a catalogue at most.
+const MAX_CATALOGUE_BYTES: usize = 1 << 30;
+
+/// `Err` unless the model in the folder at `path` was trained on the items of `dataset`, in their order.
+pub(super) fn check_items(folder: &ModelFolder, path: &Path, dataset: &Dataset) -> Result<()> {
+    let own = &dataset.catalogue;
+    let bytes = folder.text(CATALOGUE_FILE, MAX_CATALOGUE_BYTES)?.unwrap_or_default();
+    let catalogue = Catalogue::from_jsonl(CATALOGUE_FILE, bytes.as_bytes())?;
+    let ids = catalogue.items().iter().map(|item| &item.id);
+    if ids.eq(own.items().iter().map(|item| &item.id)) {
+        return Ok(());
+    }
+    let found = format!("{} items, or others", catalogue.len());
+    let expected = format!("the {} items of {}, in its order", own.len(), dataset.name);
+    Err(Error::file(path.display(), CATALOGUE_FILE, expected, found))
 }
 
 /// A window of one user's items to train on.

@@ -6,7 +6,6 @@
 
 mod batch;
 mod curriculum;
-mod induction;
 mod lessons;
 mod objective;
 mod output;
@@ -391,7 +390,7 @@ pub fn run(
     let model = language.load(&b, seed)?;
     if language.is_new() {
         let gathers = config.model.prompt.pointer.then_some(config.model.level);
-        induction::prepare(&b, model.config(), gathers, seed)?;
+        super::induction::prepare(&b, model.config(), gathers, seed)?;
     }
     let objective = TmfObjective::new(
         &b,

@@ -11,9 +11,9 @@ use tributary_core::models::llama::{Llama, TokenId};
 use tributary_core::prompt::Level;
 use tributary_core::recommend::ItemIndex;
 
-use super::induction::{Mark, mark, rotation};
 use super::objective::{FUSION, Modalities};
 use crate::train::burn_backend::{Burn, Parameter};
+use crate::train::induction::{Mark, mark, rotation};
 
 /// How loud pictures and texts are beside the graph at first.
 const QUIET: f32 = 0.2;
