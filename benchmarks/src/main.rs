@@ -4,6 +4,7 @@
 //! `./run bench quantisation`  size, nmse of logits, same-top-1 share
 //! `./run bench tasks`         the demo's recommendation and, where it is there, Beauty
 //! `./run bench agreement DATA FOLDER...`  first choices of quantised folders beside the first one's
+//! `./run bench systems DATA USERS FOLDER...`  recommenders of one catalogue in one table
 //!
 //! The tables go to stdout, which is what this program is for; what is skipped goes to stderr.
 //! Random models are made once under target/bench. Formats are interleaved and medians printed,
@@ -13,6 +14,7 @@ mod agreement;
 mod quantisation;
 mod random_model;
 mod speed;
+mod systems;
 mod tasks;
 
 use std::path::PathBuf;
@@ -32,8 +34,14 @@ fn main() -> ExitCode {
         ["agreement", data, folders @ ..] if !folders.is_empty() => {
             agreement::table(&PathBuf::from(data), folders)
         }
+        ["systems", data, users, folders @ ..] if users.parse::<usize>().is_ok() => {
+            systems::table(&PathBuf::from(data), users.parse().unwrap_or_default(), folders)
+        }
         _ => {
-            eprintln!("usage: bench speed | quantisation | tasks | agreement DATA FOLDER...");
+            eprintln!(
+                "usage: bench speed | quantisation | tasks | agreement DATA FOLDER... | \
+                 systems DATA USERS FOLDER..."
+            );
             return ExitCode::from(2);
         }
     };

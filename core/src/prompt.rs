@@ -21,6 +21,8 @@ pub use letters::{
 };
 pub use names::{AnswerRule, MAX_NAME_BYTES, Names};
 pub use template::{BehaviourWords, Pattern, Template};
+#[cfg(feature = "tokenizer")]
+pub use text::template_json;
 pub use text::{MAX_TEMPLATE_BYTES, TextPattern};
 pub use window::Window;
 

@@ -133,7 +133,7 @@ pub fn demo() -> Result<Bundle> {
         demo_file!("graph.safetensors"),
         demo_file!("tokenizer.json"),
         demo_file!("tmf.json"),
-        demo_file!("template.toml"),
+        demo_file!("template.json"),
         demo_file!("fusion.json"),
         demo_file!("fusion.safetensors"),
         demo_file!("image.safetensors"),

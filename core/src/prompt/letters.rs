@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use super::names::Names;
-use super::text::{TextPattern, read_toml};
+use super::text::{TextPattern, read_template};
 use super::window::Window;
 use crate::error::{Context, Error, Result};
 use crate::models::llama::TokenId;
@@ -17,7 +17,7 @@ use crate::tokenizer::Tokenizer;
 /// Candidates of one prompt at most: the letters there are.
 pub const MAX_LETTERS: usize = 26;
 
-/// The wording of prompts with letters: a TOML file. `{{` and `}}` are braces.
+/// The wording of prompts with letters: a TOML file, or its JSON. `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LetterTemplate {
     instruction: TextPattern,
@@ -64,7 +64,7 @@ impl LetterTemplate {
     /// # Errors
     /// A field that is missing or unknown; a placeholder that is missing, unknown or named twice.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let form: TemplateFile = read_toml(file, text)?;
+        let form: TemplateFile = read_template(file, text)?;
         let pattern = |field, text: &str, names: &[&'static str]| {
             TextPattern::parse(file, field, text, names)
         };

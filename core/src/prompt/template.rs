@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::text::{Placed, placeholders, read_toml};
+use super::text::{Placed, placeholders, read_template};
 use crate::error::{Error, Result};
 
 /// One wording of the prompt, in the order of the prompt: what is stable comes first, so that a new
@@ -96,7 +96,7 @@ impl Template {
     /// A field that is missing or unknown; a placeholder that is missing, unknown, named twice or
     /// not closed; a {title} without a space before it.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let form: TemplateFile = read_toml(file, text)?;
+        let form: TemplateFile = read_template(file, text)?;
         let field = |name: &str, text: &str, names: &[&'static str]| {
             Pattern::parse(file, name, text, names)
         };

@@ -50,7 +50,7 @@ pub const FUSION_CONFIG: &str = "fusion.json";
 /// Weights of the fusion.
 pub const FUSION_WEIGHTS: &str = "fusion.safetensors";
 /// Wording of the prompts.
-pub const TEMPLATE: &str = "template.toml";
+pub const TEMPLATE: &str = "template.json";
 /// What ALMOSTRec is besides its language model, for `almostrec`.
 pub const ALMOST_REC_CONFIG: &str = "almost_rec.json";
 /// Its own layers.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sequence::SequenceConfig;
-use tributary_core::prompt::{LetterOptions, LetterPrompts, LetterTemplate};
+use tributary_core::prompt::{LetterOptions, LetterPrompts, LetterTemplate, template_json};
 use tributary_core::recommend::{
     Catalogue, MLLM4REC_CONFIG, Mllm4RecConfig, RETRIEVER_FILES, SequenceRecommender, TEMPLATE,
 };
@@ -67,8 +67,8 @@ pub enum Negatives {
     /// Items drawn from those the user has not met: the paper's choice.
     #[default]
     Uniform,
-    /// What the retriever ranks first, as when serving; the right item takes the last place where it is
-    /// not among them. A retriever knows what it was trained on better than what it will be asked.
+    /// What the retriever ranks first, as when serving; examples whose right item it does not find are
+    /// left out. A retriever knows what it was trained on better than what it will be asked.
     Retrieved,
 }
 
@@ -81,7 +81,8 @@ pub struct ExamplesConfig {
     /// Whether candidates are shuffled; otherwise they stand in the retriever's order, drawn ones in the
     /// order drawn and the right one anywhere.
     pub shuffle: bool,
-    /// Most examples of one user, the latest; every item after the first where silent.
+    /// Most examples of one user, the latest; every item after the first where silent. Of these the
+    /// retriever's misses are left out, where it chooses the negatives.
     pub per_user: Option<usize>,
     /// Weight of the mean loss of the prompt's own tokens. The paper has none; a language model without
     /// pretraining learns from it what stands beside what.
@@ -239,7 +240,7 @@ pub fn run(
     let weights = std::fs::read(&copied).map_err(|e| Error::io(copied.display(), e))?;
     for (name, bytes) in [
         (MLLM4REC_CONFIG, served.to_json()?.as_bytes()),
-        (TEMPLATE, template_toml.as_bytes()),
+        (TEMPLATE, template_json(TEMPLATE, &template_toml)?.as_bytes()),
         (CATALOGUE_FILE, dataset.catalogue.to_jsonl()?.as_bytes()),
         (RETRIEVER_FILES[0], retriever.config.as_bytes()),
         (RETRIEVER_FILES[1], &weights),

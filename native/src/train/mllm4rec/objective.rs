@@ -83,6 +83,16 @@ impl<'a> LetterObjective<'a> {
             metric_k: fit_config.metric_k()?,
             seed: u64::from(config.training.seed),
         };
+        if config.examples.negatives == Negatives::Retrieved {
+            let mut found = Vec::new();
+            for example in std::mem::take(&mut objective.examples) {
+                let items = &dataset.users[example.user].items;
+                if objective.retrieve(&items[..example.place])?.contains(&items[example.place]) {
+                    found.push(example);
+                }
+            }
+            objective.examples = found;
+        }
         let cases = dataset.cases(Split::Valid);
         for case in cases.into_iter().take(config.data.validation_users.unwrap_or(usize::MAX)) {
             objective.users += 1;
@@ -131,14 +141,7 @@ impl<'a> LetterObjective<'a> {
                 candidates.swap(0, place);
                 candidates
             }
-            Negatives::Retrieved => {
-                let mut candidates = self.retrieve(history)?;
-                if !candidates.contains(&target) {
-                    candidates.truncate(most.saturating_sub(1));
-                    candidates.push(target);
-                }
-                candidates
-            }
+            Negatives::Retrieved => self.retrieve(history)?,
         };
         if self.config.shuffle {
             let len = candidates.len();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use tributary_core::prompt::template_json;
 use tributary_core::{Error, Result};
 
 use super::TmfTrainConfig;
@@ -29,7 +30,7 @@ pub(super) fn write_folder(
     let text = |name: &str, text: &str| write_atomically(&out.join(name), text.as_bytes());
     language.write(out, &trained, |name| !name.starts_with(FUSION))?;
     text(CATALOGUE_FILE, &objective.catalogue.to_jsonl()?)?;
-    text(TEMPLATE, objective.template_text())?;
+    text(TEMPLATE, &template_json(TEMPLATE, objective.template_text())?)?;
     text(TMF_CONFIG, &json(&objective.served)?)?;
     if let Some(fusion) = objective.fusion_config() {
         text(FUSION_CONFIG, &json(fusion)?)?;
