@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,4 +95,30 @@ describe('every system answers in the page as natively', { skip: why }, () => {
       }));
     }
   }
+
+  it('mllm4rec offers an item that is new to its retriever, by title and caption', (t) => w.page(async (page) => {
+    const read = (file) => readFileSync(join(folder, 'mllm4rec', file));
+    const bundle = w.server.bundle();
+    const config = JSON.parse(read('mllm4rec.json'));
+    const manifest = JSON.parse(read('bundle.json'));
+    const replaced = Buffer.from(JSON.stringify({ ...config, cold_candidates: 1 }));
+    for (const { files } of manifest.components) {
+      for (const file of files) {
+        const body = file.name === 'mllm4rec.json' ? replaced : read(file.name);
+        Object.assign(file, { bytes: body.length, sha256: createHash('sha256').update(body).digest('hex') });
+        bundle.overrides.set(file.name, body);
+      }
+    }
+    bundle.overrides.set('bundle.json', Buffer.from(JSON.stringify(manifest)));
+    const known = JSON.parse(read('catalogue.jsonl').toString().split('\n')[0]).id;
+    const places = await page.evaluate(async ([url, known]) => {
+      const recommender = await tributary.Recommender.fromPretrained(url, { device: 'wasm', cache: 'memory' });
+      await recommender.setCatalog([{ id: 'new', title: 'a new lamp', caption: 'a round, red lamp' }], { merge: true });
+      const { items } = await recommender.recommend({ history: [{ item: known }], k: 1000 });
+      recommender.dispose();
+      return { place: items.findIndex(({ id }) => id === 'new'), items: items.length };
+    }, [bundle.url, known]);
+    t.diagnostic(`place ${places.place + 1} of ${places.items}`);
+    assert.ok(places.place >= 0 && places.place < 8, `among the candidates that the model read: ${JSON.stringify(places)}`);
+  }));
 });

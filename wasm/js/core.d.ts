@@ -9,7 +9,7 @@ export interface EngineInfo {
 }
 export interface EngineItem {
   id: string | number; title?: string; brand?: string; category?: string; price?: number;
-  description?: string; image?: string; attributes?: Record<string, string>;
+  description?: string; caption?: string; summary?: string; image?: string; attributes?: Record<string, string>;
 }
 export interface EngineRequest {
   history: { item: string; behaviour?: string; time?: number }[];

@@ -135,6 +135,10 @@ export interface Item {
   category?: string;
   price?: number;
   description?: string;
+  /** What its picture shows, in words: what recommenders read that see no pictures (`mllm4rec`). */
+  caption?: string;
+  /** What the item is, its text and its picture together, in words (`mllm_srec`). */
+  summary?: string;
   image?: ImageInput;
   attributes?: Record<string, string | number | boolean>;
 }

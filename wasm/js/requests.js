@@ -14,7 +14,7 @@ const MAX_ID_BYTES = 1024;
 const RUN_KEYS = ['signal', 'priority', 'timeoutMs'];
 const REQUEST_KEYS = ['history', 'candidates', 'query', 'k', 'excludeSeen', 'exclude', 'filter', 'explain', 'seed', 'targetBehaviour', 'hide'];
 const RERANK_KEYS = ['query', 'history', 'documents', 'topN'];
-const ITEM_KEYS = ['id', 'text', 'title', 'brand', 'category', 'price', 'description', 'image', 'attributes'];
+const ITEM_KEYS = ['id', 'text', 'title', 'brand', 'category', 'price', 'description', 'caption', 'summary', 'image', 'attributes'];
 /** Fields of the engine's request that callers know by another name. @type {Record<string, string>} */
 const PUBLIC_FIELDS = { 'history.behaviour': 'history.event', target_behaviour: 'targetBehaviour' };
 
@@ -77,7 +77,7 @@ export function runOptions(operation, options, more = []) {
 export function checkItem(operation, argument, item) {
   if (!isObject(item)) throw invalid(operation, argument, item, 'an item: an object with an id');
   idText(operation, `${argument}.id`, item.id);
-  for (const name of ['text', 'title', 'brand', 'category', 'description']) {
+  for (const name of ['text', 'title', 'brand', 'category', 'description', 'caption', 'summary']) {
     if (item[name] !== undefined && typeof item[name] !== 'string') throw invalid(operation, `${argument}.${name}`, item[name], 'a string');
   }
   if (item.price !== undefined && !Number.isFinite(item.price)) throw invalid(operation, `${argument}.price`, item.price, 'a finite number');
@@ -95,8 +95,8 @@ export function checkCatalogItem(operation, argument, item) {
 }
 
 /** A brand or a category alone is that of many. @param {Item} item */
-export function nothingToTell({ title, text, description, image }) {
-  return !(title || text || description) && image === undefined;
+export function nothingToTell({ title, text, description, caption, summary, image }) {
+  return !(title || text || description || caption || summary) && image === undefined;
 }
 
 /** @param {unknown} error What the engine refused, under the names of the public request. */
@@ -108,16 +108,16 @@ export function inPublicWords(error) {
 }
 
 /** @param {Item} item @returns {EngineItem} */
-export function engineItem({ id, text, title, brand, category, price, description, attributes }) {
-  const strings = { title, brand, category, description: description ?? text };
+export function engineItem({ id, text, title, brand, category, price, description, caption, summary, attributes }) {
+  const strings = { title, brand, category, description: description ?? text, caption, summary };
   const fields = Object.entries(strings).flatMap(([name, value]) => value === undefined ? [] : [[name, wellFormed(value)]]);
   const pairs = Object.entries(attributes ?? {}).map(([name, value]) => [wellFormed(name), wellFormed(String(value))]);
   return { id: idText('setCatalog', 'id', id), ...Object.fromEntries(fields), ...(price !== undefined && { price }), ...(attributes && { attributes: Object.fromEntries(pairs) }) };
 }
 
 /** @param {EngineItem} item @returns {Item} */
-export function publicItem({ id, title, brand, category, price, description, image, attributes }) {
-  const fields = Object.entries({ title, brand, category, price, description, text: description, image, attributes });
+export function publicItem({ id, title, brand, category, price, description, caption, summary, image, attributes }) {
+  const fields = Object.entries({ title, brand, category, price, description, text: description, caption, summary, image, attributes });
   return { id, ...Object.fromEntries(fields.filter(([, value]) => value !== undefined && value !== null)) };
 }
 

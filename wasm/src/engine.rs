@@ -95,6 +95,10 @@ struct NewItem {
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
+    caption: Option<String>,
+    #[serde(default)]
+    summary: Option<String>,
+    #[serde(default)]
     attributes: BTreeMap<String, String>,
 }
 
@@ -151,6 +155,8 @@ impl Engine {
             category: item.category,
             price: item.price,
             description: item.description,
+            caption: item.caption,
+            summary: item.summary,
             attributes: item.attributes,
             ..CatalogueItem::new(item.id.as_str())
         };
@@ -269,10 +275,6 @@ impl<B: Backend> Loaded<B> {
         item: CatalogueItem,
         picture: Option<Picture>,
     ) -> Result<ItemIndex> {
-        let Kind::Tmf(tmf) = &mut self.recommender else {
-            let expected = "a recommender that takes new items: tmf";
-            return Err(Error::argument("add_item", "model", expected, self.recommender.name()));
-        };
         let (mut image, mut text) = (None, None);
         if let Some(encoder) = &self.encoder {
             if let Some(picture) = picture {
@@ -285,6 +287,6 @@ impl<B: Backend> Loaded<B> {
             let expected = "none: this bundle came without an encoder";
             return Err(Error::argument("add_item", "picture", expected, "one"));
         }
-        tmf.add_item(item, image.as_deref(), text.as_deref())
+        self.recommender.add_item(item, image.as_deref(), text.as_deref())
     }
 }

@@ -2,9 +2,9 @@
 
 use super::bundle::{ALMOST_REC, MLLM4REC, TMF};
 use super::{
-    BUNDLE_FILE, Bundle, Catalogue, Clock, Decoding, GraphModel, GraphRecommender, ItemIndex,
-    Mllm4RecRecommender, Modality, Prior, Question, Recommendations, Recommender, Request, Scorer,
-    Scores, SequenceRecommender, TmfRecommender, Written,
+    BUNDLE_FILE, Bundle, Catalogue, CatalogueItem, Clock, Decoding, GraphModel, GraphRecommender,
+    ItemIndex, Mllm4RecRecommender, Modality, Prior, Question, Recommendations, Recommender,
+    Request, Scorer, Scores, SequenceRecommender, TmfRecommender, Written,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -73,6 +73,28 @@ impl<B: Backend> Kind<B> {
         match self {
             Self::Tmf(tmf) => tmf.warm_up(),
             _ => Ok(()),
+        }
+    }
+
+    /// Adds an item that training never saw; it can be recommended at once. `image` and `text` are what
+    /// its picture and its text embed to, for recommenders that read embeddings; others read its words.
+    ///
+    /// # Errors
+    /// A recommender that ranks only what it was trained on; an id that is there already; an embedding of
+    /// another width.
+    pub fn add_item(
+        &mut self,
+        item: CatalogueItem,
+        image: Option<&[f32]>,
+        text: Option<&[f32]>,
+    ) -> Result<ItemIndex> {
+        match self {
+            Self::Tmf(tmf) => tmf.add_item(item, image, text),
+            Self::Mllm4Rec(letters) => letters.add_item(item),
+            Self::Sequence(_) | Self::Graph(_) => {
+                let expected = "a recommender that takes new items: tmf, mllm4rec";
+                Err(Error::argument("add_item", "model", expected, self.name()))
+            }
         }
     }
 
