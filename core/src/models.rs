@@ -2,6 +2,7 @@
 
 pub mod almost_rec;
 pub mod bert;
+pub mod bpr;
 pub mod clip;
 pub mod fusion;
 pub mod gru4rec;

@@ -14,6 +14,7 @@ mod header;
 mod hint;
 mod index;
 mod merge;
+mod nf4;
 mod quantize;
 mod save;
 mod storage;
@@ -34,7 +35,10 @@ pub use fresh::{INITIAL_STD, Initial};
 pub use header::{MAX_AXES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS};
 pub use index::{MAX_FILE_NAME_BYTES, MAX_INDEX_BYTES, MAX_SHARDS, check_base_name};
 pub use merge::merge;
-pub use quantize::{MIN_QUANTIZED_VALUES, Progress, format_of, quantize, quantize_checkpoint};
+pub use nf4::{ABSMAX_BLOCK, ABSMAX_CODE, Absmax, NF4_BLOCK, NF4_CODE, Nf4};
+pub use quantize::{
+    MIN_QUANTIZED_VALUES, Progress, format_of, is_table, quantize, quantize_checkpoint,
+};
 pub use save::{BUNDLE_SHARD_BYTES, NamedTensor, Sink, TensorSpec, Writer, save_safetensors};
 pub use storage::{Storage, check_range};
 

@@ -20,14 +20,14 @@ mod tmf;
 mod trainer;
 
 pub use almost_rec::{AlmostRecKind, AlmostRecModelConfig, AlmostRecTrainConfig};
-pub use burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
+pub use burn_backend::{Burn, BurnDevice, BurnOptions, FrozenWeights, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
 pub use config::{AnyConfig, FitConfig, TrainingConfig, parse};
 pub use curve::CurvePoint;
 pub use graph::{
     GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
 };
-pub use language::{AdapterOptions, LanguageOptions};
+pub use language::{AdapterOptions, LanguageOptions, Quantization};
 pub use mllm4rec::{
     ExamplesConfig, Mllm4RecKind, Mllm4RecModelConfig, Mllm4RecTrainConfig, Negatives,
 };
@@ -35,7 +35,8 @@ pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use progress::{Event, bar};
 pub use schedule::{Decay, Schedule};
 pub use sequence::{
-    DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig, run,
+    BprOptions, DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig,
+    run,
 };
 pub use tmf::{
     CurriculumConfig, FusionOptions, TablesConfig, TmfDataConfig, TmfKind, TmfModelConfig,

@@ -248,10 +248,13 @@ fn it_is_trained_over_a_sequence_recommender_and_served_as_a_folder() {
     let other = text.replace("sequence = 'sasrec'", "sequence = 'other'");
     train(&folder, &sasrec.replace("events", "fewer"), "other").expect_err("no such data");
     assert!(train(&folder, &other, "none").is_err(), "no such folder");
-    // With a LoRA on the language model that was just trained.
+    // With a LoRA on the language model that was just trained, held in f32 and in four bits.
     let text = text.replace("max_items", "language = 'almost'\nmax_items")
         + "[adapter]\nr = 2\nlora_alpha = 4.0\n";
-    train(&folder, &text.replace("epochs = 40", "epochs = 20"), "adapted").expect("a LoRA run");
-    let found = hit_rate(&folder.path().join("adapted"), &folder);
-    assert!(found > 0.9, "hit_rate@1 {found} with a LoRA folded in");
+    for base in ["", "quantization = 'nf4'\nlora_dropout = 0.05\n"] {
+        let text = text.replace("epochs = 40", "epochs = 20") + base;
+        train(&folder, &text, "adapted").expect("a LoRA run");
+        let found = hit_rate(&folder.path().join("adapted"), &folder);
+        assert!(found > 0.9, "hit_rate@1 {found} with a LoRA folded in; {base}");
+    }
 }

@@ -62,7 +62,12 @@ impl Leaves {
     }
 
     fn load(&self, composed: bool, values: &[Vec<f32>]) -> Result<Loaded> {
-        let options = BurnOptions { trainable: Trainable::Everything, seed: 5, composed };
+        let options = BurnOptions {
+            trainable: Trainable::Everything,
+            seed: 5,
+            composed,
+            ..BurnOptions::default()
+        };
         let b = Burn::new(BurnDevice::Cpu, options)?;
         let mut values = values.iter();
         let mut next = || values.next().expect("one entry per slot");

@@ -2,6 +2,7 @@
 #![expect(clippy::clone_on_copy, reason = "one body serves backends that are Copy and others")]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 
 use pollster::block_on;
@@ -24,7 +25,7 @@ use tributary_tests::folder::Folder;
 use tributary_tests::tiny_sasrec::{candidates, constant, history, ids};
 use tributary_tests::tiny_tmf::{TITLES, catalogue, llama};
 use tributary_tests::tiny_tokenizer::bytes;
-use tributary_tests::{on_each_backend, shared};
+use tributary_tests::{on_each_backend, program, shared};
 
 fn template() -> LetterTemplate {
     let (file, text) = LetterTemplate::SOURCE;
@@ -432,7 +433,38 @@ fn a_ranker_is_trained_resumed_quantised_and_served() {
     }
     let item = served.catalogue().get(0).unwrap().id.clone();
     let request = Request { history: history(&[item.as_str()]), ..Request::default() };
-    assert_eq!(block_on(served.recommend(&request)).unwrap().items.len(), request.k);
+    let answer = block_on(served.recommend(&request)).unwrap();
+    assert_eq!(answer.items.len(), request.k);
+
+    // QLoRA over what was trained: the language model stays, its adapter goes on.
+    let base = "kind = 'mllm4rec'\nlanguage = 'whole'";
+    let adapted = RANKER.replace("kind = 'mllm4rec'", base).replace(
+        "[language]",
+        "[adapter]\nr = 2\nquantization = 'nf4'\ntarget_modules = ['q_proj', 'v_proj']\n[language]",
+    );
+    let report = train("lora.toml", &adapted, "adapted", Some(2));
+    assert!(report.loss.is_some_and(f64::is_finite));
+    assert!(folder.path().join("adapted/adapter/adapter_model.safetensors").is_file());
+    let adapted = bundle::from_model(&folder.path().join("adapted")).unwrap();
+    assert!(Kind::load(&adapted, &Cpu::new()).is_ok());
+
+    // In q8 the retriever and the ranker are smaller, and rank alike.
+    let run = Command::new(program())
+        .arg("quantize")
+        .arg(folder.path().join("whole"))
+        .args(["--format", "q8", "--out"])
+        .arg(folder.path().join("q8"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let size = |file: &str| std::fs::metadata(folder.path().join(file)).unwrap().len();
+    assert!(size("q8/retriever.safetensors") < size("whole/retriever.safetensors") / 2);
+    assert!(size("q8/model.safetensors") < size("whole/model.safetensors") / 2);
+    let small = bundle::from_model(&folder.path().join("q8")).unwrap();
+    let small = Kind::load(&small, &Cpu::new()).unwrap();
+    let found = block_on(small.recommend(&request)).unwrap();
+    let same = ids(&found).iter().filter(|id| ids(&answer).contains(id)).count();
+    assert!(same * 2 >= request.k, "{same} of {} are the same", request.k);
 }
 
 #[test]

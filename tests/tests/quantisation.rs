@@ -182,6 +182,7 @@ fn model() -> Vec<u8> {
             ("position_embeddings.weight", Dtype::F32, &[50, 64], f32s(50 * 64)),
             ("token_type_embeddings.weight", Dtype::F32, &[2, 64], f32s(2 * 64)),
             ("lm_head.weight", Dtype::F32, &[50, 64], f32s(50 * 64)),
+            ("almost_rec.transformation.weight", Dtype::F32, &[40, 64], f32s(40 * 64)),
             ("position_ids", Dtype::I64, &[1, 4], vec![1; 32]),
         ],
         &[("licence", "MIT")],
@@ -193,6 +194,7 @@ fn a_checkpoint_is_quantised_by_rule() {
     let original = Checkpoint::from_bytes("model.safetensors", model()).unwrap();
     use Format::{F16, F32, Q4, Q8};
     let expected = [
+        ("almost_rec.transformation.weight", [F16, Q8, Q8]),
         ("item_embeddings.weight", [F16, Q8, Q8]),
         ("lm_head.weight", [F16, Q8, Q8]),
         ("model.conv.weight", [F16, Q8, Q4]),
@@ -209,8 +211,8 @@ fn a_checkpoint_is_quantised_by_rule() {
             let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
             let progress = &mut |done, total, name: &str| seen.push((done, total, name.to_owned()));
             quantize_checkpoint(&original, &rule, max_shard_bytes, &mut sink, progress).unwrap();
-            assert_eq!(seen.len(), 9);
-            assert!(seen.is_sorted() && seen[8].0 == seen[8].1, "{seen:?}");
+            assert_eq!(seen.len(), 10);
+            assert!(seen.is_sorted() && seen[9].0 == seen[9].1, "{seen:?}");
 
             let index = "model.safetensors.index.json";
             let checkpoint = match max_shard_bytes {
@@ -258,7 +260,7 @@ fn a_quantised_checkpoint_is_not_quantised_again() {
     assert_refused(
         "twice",
         again,
-        &["model.safetensors", "item_embeddings.weight", "quantise from the original"],
+        &["model.safetensors", "almost_rec.transformation.weight", "quantise from the original"],
     );
 }
 

@@ -90,6 +90,43 @@ fn a_trained_folder_scores_the_same_on_the_cpu_backend() {
     assert!(nmse(&cpu, &truth) < 1e-10, "nmse {:.1e}", nmse(&cpu, &truth));
 }
 
+/// BPR sees no order, so which item comes next is known by those that were met already.
+#[test]
+fn bpr_is_trained_by_pairs_resumes_and_serves() {
+    let folder = Walk::new("train-bpr");
+    let text = "[model]\nkind = 'bpr'\nhidden_size = 16\nmax_seq_len = 6\n\
+        [data]\npath = 'sequences.txt'\n[training]\nbatch_size = 16\nepochs = 100\npatience = 0\n\
+        log_every = 4\n[optimizer]\nlearning_rate = 0.01\n";
+    let config = TrainConfig::read(&folder.0.write("config.toml", text)).expect("bpr");
+    let train = |out: &str, resume, max_steps| {
+        let options = FitOptions { out: folder.0.path().join(out), resume, max_steps };
+        run(&config, &options, &mut |_| {}).expect("bpr")
+    };
+    let report = train("out", false, None);
+    let curve = std::fs::read_to_string(folder.0.path().join("out/curve.csv")).expect("a curve");
+    let loss = |line: &str| line.split(',').nth(2).and_then(|loss| loss.parse::<f64>().ok());
+    let first = curve.lines().nth(1).and_then(loss).expect("a point");
+    let (last, best) = (report.loss.expect("a loss"), report.best.expect("a validation"));
+    println!("bpr: loss {first} ... {last}, ndcg@10 {}", best.metric);
+    // ln 2 is the loss of scores that say nothing.
+    assert!((first - std::f64::consts::LN_2).abs() < 0.01 && last < 0.3, "{first} ... {last}");
+    // Of 12 items in any order .45 is expected.
+    assert!(best.metric > 0.6, "ndcg@10 {} of {} steps", best.metric, report.steps);
+    train("whole", false, Some(5));
+    train("parts", false, Some(2));
+    train("parts", true, Some(3));
+    let weights = |out: &str| tensors(&folder.0.path().join(out).join(WEIGHTS));
+    assert_eq!(weights("whole"), weights("parts"));
+
+    let bundle = tributary::bundle::from_model(&folder.0.path().join("out")).expect("a folder");
+    let recommender = bundle.sequence_recommender(&Cpu::new()).expect("bpr");
+    assert_eq!(recommender.name(), "bpr");
+    // A user of nobody's history, on the device.
+    let scores = pollster::block_on(recommender.score_batch(&[&[3, 4, 5]])).expect("scores");
+    let best = (0..NUM_ITEMS).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("an item");
+    assert!([2, 6].contains(&best) || (3..=5).contains(&best), "{best}: {scores:?}");
+}
+
 /// The recurrent models learn the same walk from the same file, and their folders are bundles that
 /// name them.
 #[test]

@@ -145,14 +145,11 @@ fn a_trained_folder_serves_what_training_validated() {
     assert_eq!((evaluation.users, evaluation.valid_ratio), (3, 1.0));
 }
 
-#[test]
-fn the_adapter_is_saved_under_pefts_names_and_folded_into_the_model() {
-    let shop = Shop::new("tmf-adapter");
-    shop.base();
-    shop.train(&format!("{TMF}{TRAINING}"), "tmf", false, Some(6)).unwrap();
+/// The folder `out` holds `base` with the adapter folded in that lies beside it.
+fn merged_is_base_and_adapter(shop: &Shop, out: &str) {
     let base = open_model(&shop.path("base")).unwrap().checkpoint;
-    let merged = open_checkpoint(&shop.path("tmf")).unwrap();
-    let adapter = open_adapter(&shop.path("tmf/adapter"), &base).unwrap();
+    let merged = open_checkpoint(&shop.path(out)).unwrap();
+    let adapter = open_adapter(&shop.path(out).join("adapter"), &base).unwrap();
     let name = "model.layers.1.self_attn.q_proj";
     let lora = adapter.lora(name).unwrap();
     assert!(lora.b.iter().any(|&b| b != 0.0), "trained");
@@ -166,6 +163,16 @@ fn the_adapter_is_saved_under_pefts_names_and_folded_into_the_model() {
     }
     let found = merged.values(&format!("{name}.weight")).unwrap();
     assert!(nmse(&found, &truth) < 1e-12, "{}", nmse(&found, &truth));
+}
+
+#[test]
+fn the_adapter_is_saved_under_pefts_names_and_folded_into_the_model() {
+    let shop = Shop::new("tmf-adapter");
+    shop.base();
+    shop.train(&format!("{TMF}{TRAINING}"), "tmf", false, Some(6)).unwrap();
+    merged_is_base_and_adapter(&shop, "tmf");
+    let base = open_checkpoint(&shop.path("base")).unwrap();
+    let merged = open_checkpoint(&shop.path("tmf")).unwrap();
     // What no adapter hits is the base's own.
     let norm = "model.layers.0.input_layernorm.weight";
     assert_eq!(base.values(norm).unwrap(), merged.values(norm).unwrap());
@@ -186,6 +193,35 @@ fn a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one() {
     let other = config.replace("modality_size = 8", "modality_size = 4");
     let error = shop.train(&other, "parts", true, Some(1)).unwrap_err().to_string();
     assert!(error.contains("modality_size"), "{error}");
+}
+
+/// QLoRA: four bits under the adapter while it is trained, the base as it was opened afterwards.
+#[test]
+fn a_run_over_nf4_learns_resumes_exactly_and_is_folded_into_the_base_itself() {
+    let shop = Shop::new("tmf-nf4");
+    shop.base();
+    let nf4 = "[adapter]\nquantization = 'nf4'\nlora_dropout = 0.1\n";
+    let config = format!("{TMF}{TRAINING}").replace("[adapter]\n", nf4);
+    shop.train(&config, "whole", false, Some(5)).unwrap();
+    shop.train(&config, "parts", false, Some(2)).unwrap();
+    shop.train(&config, "parts", true, Some(3)).unwrap();
+    let weights = |out: &str| tensors(&shop.path(out).join("run/model.safetensors"));
+    assert_eq!(weights("whole"), weights("parts"));
+    merged_is_base_and_adapter(&shop, "whole");
+    let adapter = std::fs::read_to_string(shop.path("whole/adapter/adapter_config.json")).unwrap();
+    assert!(adapter.contains("\"lora_dropout\": 0.1"), "{adapter}");
+    let float = config.replace("quantization = 'nf4'\n", "");
+    let error = shop.train(&float, "parts", true, Some(1)).unwrap_err().to_string();
+    assert!(error.contains("quantization"), "{error}");
+
+    let users = "users = 8\nvalidation_users = 4";
+    let config = config.replace(users, "users = 2\nvalidation_users = 0");
+    let config = config.replace("epochs = 1", "epochs = 40\nlog_every = 5");
+    let config = config.replace("learning_rate = 0.003", "learning_rate = 0.01");
+    shop.train(&config, "learned", false, None).unwrap();
+    let [first, last] = shop.losses("learned");
+    println!("loss of 2 users over an NF4 base: {first} ... {last}");
+    assert!(last < 0.8 * first, "{first} ... {last}");
 }
 
 /// What a piece of noise costs, in nats a token, when it comes for the
@@ -407,6 +443,9 @@ fn configurations_that_make_no_sense_are_refused_by_key() {
         ("[tables]", "[loss]\nchoice = -1.0\n[tables]", "loss"),
         ("users = 8", "users = 8\nlisted = 1.5", "data.listed"),
         ("users = 8", "users = 8\ncold = -0.1", "data.cold"),
+        ("[adapter]\n", "[adapter]\nquantization = 'nf3'\n", "nf3"),
+        ("[adapter]\n", "[adapter]\ndouble_quantization = false\n", "adapter.quantization"),
+        ("[adapter]\n", "[adapter]\nlora_dropout = 1.0\n", "adapter.lora_dropout"),
     ] {
         let config = format!("{TMF}{TRAINING}").replace(from, to);
         let error = shop.train(&config, "out", false, Some(1)).unwrap_err().to_string();

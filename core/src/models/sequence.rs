@@ -7,6 +7,7 @@ pub(super) use items::{DROPOUT, choice, name_of, one_per_row};
 pub use items::{RepeatedItems, SeenItems, SequenceItems};
 
 use super::almost_rec::{AlmostRec, AlmostRecConfig};
+use super::bpr::{Bpr, BprConfig};
 use super::gru4rec::{Gru4Rec, Gru4RecConfig};
 use super::lru_rec::{LruRec, LruRecConfig};
 use super::sasrec::{SasRec, SasRecConfig};
@@ -23,13 +24,15 @@ pub enum SequenceConfig {
     LruRec(LruRecConfig),
     /// A gated recurrent unit.
     Gru4Rec(Gru4RecConfig),
+    /// Matrix factorisation.
+    Bpr(BprConfig),
     /// A multimodal language model; read by [`AlmostRecConfig::parse`] from a file of its own.
     AlmostRec(AlmostRecConfig),
 }
 
 impl SequenceConfig {
     /// The values of `model_type` in `config.json`.
-    pub const MODEL_TYPES: [&'static str; 3] = ["sasrec", "lru_rec", "gru4rec"];
+    pub const MODEL_TYPES: [&'static str; 4] = ["sasrec", "lru_rec", "gru4rec", "bpr"];
 
     /// Reads `config.json`; `file` names it in errors.
     ///
@@ -41,6 +44,7 @@ impl SequenceConfig {
             "sasrec" => SasRecConfig::parse(file, text).map(Self::SasRec),
             "lru_rec" => LruRecConfig::parse(file, text).map(Self::LruRec),
             "gru4rec" => Gru4RecConfig::parse(file, text).map(Self::Gru4Rec),
+            "bpr" => BprConfig::parse(file, text).map(Self::Bpr),
             _ => Err(reader.unsupported("model_type", Self::MODEL_TYPES.join(", "))),
         }
     }
@@ -51,6 +55,7 @@ impl SequenceConfig {
             Self::SasRec(config) => config.to_json(),
             Self::LruRec(config) => config.to_json(),
             Self::Gru4Rec(config) => config.to_json(),
+            Self::Bpr(config) => config.to_json(),
             Self::AlmostRec(config) => config.to_json(),
         }
     }
@@ -61,6 +66,7 @@ impl SequenceConfig {
             Self::SasRec(_) => "sasrec",
             Self::LruRec(_) => "lru_rec",
             Self::Gru4Rec(_) => "gru4rec",
+            Self::Bpr(_) => "bpr",
             Self::AlmostRec(_) => "almostrec",
         }
     }
@@ -71,6 +77,7 @@ impl SequenceConfig {
             Self::SasRec(config) => &config.items,
             Self::LruRec(config) => &config.items,
             Self::Gru4Rec(config) => &config.items,
+            Self::Bpr(config) => &config.items,
             Self::AlmostRec(config) => &config.items,
         }
     }
@@ -90,7 +97,7 @@ impl SequenceConfig {
         match self {
             Self::SasRec(config) => config.tie_item_embeddings,
             Self::LruRec(_) | Self::Gru4Rec(_) => true,
-            Self::AlmostRec(_) => false,
+            Self::Bpr(_) | Self::AlmostRec(_) => false,
         }
     }
 }
@@ -113,6 +120,7 @@ enum Layers<B: Backend> {
     Attentive(SasRec<B>),
     Recurrent(LruRec<B>),
     Gated(Gru4Rec<B>),
+    Factorised(Bpr<B>),
     Multimodal(Box<AlmostRec<B>>),
 }
 
@@ -127,6 +135,7 @@ impl<B: Backend> SequenceModel<B> {
             SequenceConfig::SasRec(config) => Layers::Attentive(SasRec::load(weights, config)?),
             SequenceConfig::LruRec(config) => Layers::Recurrent(LruRec::load(weights, config)?),
             SequenceConfig::Gru4Rec(config) => Layers::Gated(Gru4Rec::load(weights, config)?),
+            SequenceConfig::Bpr(config) => Layers::Factorised(Bpr::load(weights, config)?),
             SequenceConfig::AlmostRec(_) => {
                 let expected = SequenceConfig::MODEL_TYPES.join(", ");
                 return Err(Error::argument("load", "config", expected, config.model_type()));
@@ -158,6 +167,7 @@ impl<B: Backend> SequenceModel<B> {
             Layers::Attentive(model) => model.forward(b, items, segments),
             Layers::Recurrent(model) => model.forward(b, items, segments),
             Layers::Gated(model) => model.forward(b, items, segments),
+            Layers::Factorised(model) => model.forward(b, items, segments),
             Layers::Multimodal(model) => model.forward(b, items, segments),
         }
     }
@@ -170,6 +180,7 @@ impl<B: Backend> SequenceModel<B> {
             Layers::Attentive(model) => model.scores(b, hidden),
             Layers::Recurrent(model) => model.scores(b, hidden),
             Layers::Gated(model) => model.scores(b, hidden),
+            Layers::Factorised(model) => model.scores(b, hidden),
             Layers::Multimodal(model) => model.scores(b, hidden),
         }
     }
@@ -194,6 +205,13 @@ impl<B: Backend> SequenceModel<B> {
     pub fn recurrent(&self) -> Option<&LruRec<B>> {
         match &self.layers {
             Layers::Recurrent(model) => Some(model),
+            _ => None,
+        }
+    }
+    /// The factorisation inside, which is trained by pairs of items.
+    pub fn factorised(&self) -> Option<&Bpr<B>> {
+        match &self.layers {
+            Layers::Factorised(model) => Some(model),
             _ => None,
         }
     }

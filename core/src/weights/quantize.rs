@@ -25,13 +25,8 @@ pub fn quantize(
     shape: [usize; 2],
     format: Format,
 ) -> Result<MatrixData> {
+    check_finite(name, values, shape)?;
     let [_, input] = shape;
-    if shape[0].checked_mul(input) != Some(values.len()) {
-        return Err(Error::shape("quantize", "values", &shape, &[values.len()]));
-    }
-    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-        return Err(bad_value(name, at, input, "finite values", values[at]));
-    }
     let mut data = MatrixData::from_f32(name, &[], shape);
     data.format = format;
     data.values = match format {
@@ -62,6 +57,17 @@ pub fn quantize(
         }
     };
     Ok(data)
+}
+
+/// `Err` unless `values` are as many as `shape` (out, in) says, and finite.
+pub(super) fn check_finite(name: &str, values: &[f32], [out, input]: [usize; 2]) -> Result<()> {
+    if out.checked_mul(input) != Some(values.len()) {
+        return Err(Error::shape("quantize", "values", &[out, input], &[values.len()]));
+    }
+    match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        Some((at, &value)) => Err(bad_value(name, at, input, "finite values", value)),
+        None => Ok(()),
+    }
 }
 
 fn bad_value(name: &str, at: usize, input: usize, expected: &str, found: f32) -> Error {
@@ -178,8 +184,7 @@ fn nearest(block: &[f32; BLOCK], scale: f16, low: f32, high: f32) -> [f32; BLOCK
 ///
 /// - vectors, norms and biases: `f32`;
 /// - matrices and convolutions: `format`, except
-/// - embedding tables and language heads (a last name with `embed` in it, `lm_head`, `wte`,
-///   `shared`): `q8` in a `q4` model, because each of their rows is one token or item;
+/// - embedding tables and heads ([`is_table`]): `q8` in a `q4` model;
 /// - `v_proj` and `down_proj`, whose errors go straight into the residual stream: `q8` in a `q4`
 ///   model;
 /// - position tables (`position`, `pos_embed`, `wpe`) and matrices with fewer than
@@ -189,15 +194,30 @@ pub fn format_of(name: &str, shape: &[usize], format: Format) -> Format {
     if wide < 2 || matches!(format, Format::F32) {
         return Format::F32;
     }
-    let last = name.strip_suffix(".weight").unwrap_or(name).rsplit('.').next().unwrap_or(name);
+    let last = last_name(name);
     let is_position = last.contains("position") || matches!(last, "pos_embed" | "wpe");
     let [out, input] = rows_and_rest(leading_ones_dropped(shape));
     if is_position || input < BLOCK || out.saturating_mul(input) < MIN_QUANTIZED_VALUES {
         return Format::F16;
     }
-    let is_table = last.contains("embed") || matches!(last, "lm_head" | "wte" | "shared");
     let is_sensitive = matches!(last, "v_proj" | "down_proj");
-    if format == Format::Q4 && (is_table || is_sensitive) { Format::Q8 } else { format }
+    if format == Format::Q4 && (is_table(name) || is_sensitive) { Format::Q8 } else { format }
+}
+
+/// Whether the matrix of this name is an embedding table or a head, each of whose rows is one token
+/// or item: its last name has `embed` in it or is `lm_head`, `wte`, `shared`, `table` (frozen
+/// embeddings), `transformation` (ALMOSTRec's head) or `item_factors` (BPR's).
+pub fn is_table(name: &str) -> bool {
+    const TABLES: [&str; 6] =
+        ["lm_head", "wte", "shared", "table", "transformation", "item_factors"];
+    let last = last_name(name);
+    last.contains("embed") || TABLES.contains(&last)
+}
+
+/// The name of the module that the tensor belongs to.
+fn last_name(name: &str) -> &str {
+    let module = name.strip_suffix(".weight").unwrap_or(name);
+    module.rsplit('.').next().unwrap_or(module)
 }
 
 fn leading_ones_dropped(shape: &[usize]) -> &[usize] {

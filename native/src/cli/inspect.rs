@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tributary_core::Result;
 use tributary_core::backend::Backend;
 use tributary_core::backend::cpu::{Cpu, Level};
@@ -58,12 +58,34 @@ pub(super) fn devices() -> Result<Report> {
     let info = Cpu::new().info();
     let levels: Vec<String> = Level::available().iter().map(ToString::to_string).collect();
     let mut text = format!("cpu           {} (has {})\n", info.adapter, levels.join(", "));
-    let mut gpus = Vec::new();
     #[cfg(feature = "gpu")]
+    let gpus = gpus(&mut text);
+    #[cfg(not(feature = "gpu"))]
+    let gpus: Vec<Value> = Vec::new();
+    if gpus.is_empty() {
+        text += "gpu           none\n";
+    }
+    text += if cfg!(feature = "train") {
+        "burn          CPU (burn-flex), for training\n"
+    } else {
+        "burn          not in this build\n"
+    };
+    let json = json!({
+        "cpu": {"adapter": info.adapter, "levels": levels},
+        "gpus": gpus,
+        "burn": cfg!(feature = "train"),
+    });
+    Ok(Report { json, text })
+}
+
+/// All adapters, each with its line of `text`.
+#[cfg(feature = "gpu")]
+fn gpus(text: &mut String) -> Vec<Value> {
+    let mut gpus = Vec::new();
     for adapter in pollster::block_on(tributary_core::backend::gpu::adapters()) {
         let software = adapter.is_software();
         let note = if software { ", software: used only with --device gpu:software" } else { "" };
-        text += &format!(
+        *text += &format!(
             "gpu           {} ({}, {}, {}{note})\n              features {:?}, bindings up to {} MiB\n",
             adapter.name,
             adapter.kind,
@@ -82,18 +104,5 @@ pub(super) fn devices() -> Result<Report> {
             "software": software,
         }));
     }
-    if gpus.is_empty() {
-        text += "gpu           none\n";
-    }
-    text += if cfg!(feature = "train") {
-        "burn          CPU (burn-flex), for training\n"
-    } else {
-        "burn          not in this build\n"
-    };
-    let json = json!({
-        "cpu": {"adapter": info.adapter, "levels": levels},
-        "gpus": gpus,
-        "burn": cfg!(feature = "train"),
-    });
-    Ok(Report { json, text })
+    gpus
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tributary_core::dtype::Format;
 use tributary_core::models::bert::SentencePooling;
 use tributary_core::recommend::{
-    ALMOST_REC_WEIGHTS, BUNDLE_FILE, BundleManifest, ENCODER_FILES, FUSION_WEIGHTS,
+    ALMOST_REC_WEIGHTS, BUNDLE_FILE, BundleManifest, ENCODER_FILES, FUSION_WEIGHTS, RETRIEVER_FILES,
 };
 use tributary_core::weights::{
     BUNDLE_SHARD_BYTES, Checkpoint, MAX_CONFIG_BYTES, format_of, merge as merge_weights,
@@ -95,7 +95,7 @@ pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
     quantize_checkpoint(&model.checkpoint, &rule, shards, &mut sink, &mut shown(&bar))?;
     bar.finish_and_clear();
     let mut written = Vec::new();
-    for name in [FUSION_WEIGHTS, ALMOST_REC_WEIGHTS] {
+    for name in [FUSION_WEIGHTS, ALMOST_REC_WEIGHTS, RETRIEVER_FILES[1]] {
         let weights = model.path().join(name);
         if weights.is_file() {
             quantize_file(&files::open_checkpoint(&weights)?, &arguments.out, name, format)?;

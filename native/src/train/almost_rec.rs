@@ -81,7 +81,8 @@ pub struct AlmostRecTrainConfig {
     /// `[language]`: sizes of a new language model.
     #[serde(default)]
     pub language: LanguageOptions,
-    /// `[adapter]`: LoRA on a language model that was opened; all of it is trained where absent.
+    /// `[adapter]`: LoRA or QLoRA on a language model that was opened; all of it is trained where
+    /// absent.
     pub adapter: Option<AdapterOptions>,
     /// `[data]`.
     pub data: DataConfig,
@@ -100,10 +101,7 @@ impl AlmostRecTrainConfig {
     /// Reads the `text` of the configuration file at `path`.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut config: Self = config::parse(&config::file_name(path), text)?;
-        if config.adapter.is_some() && config.model.language.is_none() {
-            let expected = "a folder, since an [adapter] needs a trained model under it";
-            return Err(Error::file("configuration", "model.language", expected, "nothing"));
-        }
+        AdapterOptions::check(config.adapter.as_ref(), config.model.language.as_deref())?;
         if let Some(folder) = path.parent() {
             let AlmostRecModelConfig { sequence, image, language, .. } = &mut config.model;
             let paths = [sequence, image, language].into_iter().flatten();
@@ -158,7 +156,9 @@ pub fn run(
             name.starts_with("content_behavior.table") || name.starts_with("image_proj.table");
         !frozen && (whole || name.contains(".lora_") || name.starts_with(OWN))
     }));
-    let b = Burn::new(training.device, BurnOptions { trainable, seed, ..BurnOptions::default() })?;
+    let burn = BurnOptions { trainable, seed, ..BurnOptions::default() };
+    let burn = AdapterOptions::train_with(config.adapter.as_ref(), burn);
+    let b = Burn::new(training.device, burn)?;
     let llama = language.load(&b, seed)?;
     let bos = language.config()?.bos_token_id;
     let mut catalogue = dataset.catalogue.clone();

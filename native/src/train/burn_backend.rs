@@ -2,17 +2,20 @@
 //!
 //! Weights are slots ([`Parameter`]): a model loaded once sees every update of the optimiser. What
 //! is not trainable is a constant, so inference builds no graph. Quantised weights are dequantised
-//! when they are loaded.
+//! when they are loaded; frozen ones may then be held as NF4.
 
 mod activate;
 mod attention;
 mod fused;
+mod linear;
 mod loss;
+mod nf4;
 mod parameter;
 mod recurrence;
 mod rows;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -20,7 +23,6 @@ use tributary_core::backend::{
     Activation, Attend, Backend, BackendInfo, HeadShape, MatrixData, Mix, Recurrence, Segments,
     check,
 };
-use tributary_core::weights::dequantize;
 use tributary_core::{Error, Result};
 
 use super::random;
@@ -61,6 +63,20 @@ impl BurnDevice {
     }
 }
 
+/// How weights are held that get no gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrozenWeights {
+    /// As f32.
+    #[default]
+    F32,
+    /// Matrices, but no tables and heads ([`tributary_core::weights::is_table`]), as
+    /// [`tributary_core::weights::Nf4`]; the others as f32.
+    Nf4 {
+        /// See [`tributary_core::weights::Absmax`].
+        double_quantization: bool,
+    },
+}
+
 /// What a [`Burn`] trains and which random numbers it draws.
 #[derive(Clone, Debug, Default)]
 pub struct BurnOptions {
@@ -71,6 +87,10 @@ pub struct BurnOptions {
     /// Compose every operation of burn's own, as on a GPU, where the processor has kernels with a
     /// backward pass of their own. For tests and comparisons.
     pub composed: bool,
+    /// What is not trainable.
+    pub frozen: FrozenWeights,
+    /// Dropout on what enters the A of a LoRA, while training.
+    pub lora_dropout: f32,
 }
 
 /// The burn backend. Clones share weights and state; one `Burn` trains one model.
@@ -84,7 +104,11 @@ struct Shared {
     device: Device,
     adapter: String,
     options: BurnOptions,
+    /// NF4 is decoded by the host, since the device's memory is its own.
+    on_host: bool,
     parameters: Mutex<Vec<Arc<Parameter>>>,
+    /// Bytes by name.
+    frozen: Mutex<BTreeMap<String, usize>>,
     state: Mutex<State>,
 }
 
@@ -103,10 +127,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Burn {
     /// `Err` when this build has no such device. Starts in inference mode.
     pub fn new(device: BurnDevice, options: BurnOptions) -> Result<Self> {
+        check::dropout(options.lora_dropout)?;
+        let on_host = device == BurnDevice::Cpu && !options.composed;
         let device = device.open()?;
-        let adapter = format!("{device:?}");
-        let (parameters, state) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { device, adapter, options, parameters, state }) })
+        let shared = Shared {
+            adapter: format!("{device:?}"),
+            device,
+            options,
+            on_host,
+            parameters: Mutex::default(),
+            frozen: Mutex::default(),
+            state: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// From here on: gradients are recorded and dropout is active, with the masks of `step`.
@@ -138,6 +171,11 @@ impl Burn {
         let mut parameters = lock(&self.shared.parameters).clone();
         parameters.sort_by(|a, b| a.name().cmp(b.name()));
         parameters
+    }
+
+    /// Bytes of the frozen weights loaded so far, by name.
+    pub fn frozen_bytes(&self) -> BTreeMap<String, usize> {
+        lock(&self.shared.frozen).clone()
     }
 
     /// [`Backend::upload`] of an activation whose gradient can be asked for.
@@ -189,6 +227,8 @@ impl Burn {
         let parameter = Arc::new(Parameter::new(name, axes.to_vec(), value, trainable));
         if trainable {
             parameters.push(parameter.clone());
+        } else {
+            lock(&self.shared.frozen).insert(parameter.name().to_owned(), size_of_val(data));
         }
         Ok(parameter)
     }
@@ -237,19 +277,7 @@ impl Backend for Burn {
     }
 
     fn matrix(&self, data: MatrixData) -> Result<Matrix> {
-        let [out, input] = data.shape;
-        let name = |part: &str| format!("{}.{part}", data.module());
-        let values = dequantize(&data)?;
-        let weight = self.parameter(data.name.clone(), &[out, input], &values, false)?;
-        let lora = match &data.lora {
-            None => None,
-            Some(lora) => Some(parameter::Lora {
-                a: self.parameter(name("lora_A.weight"), &[lora.r, input], &lora.a, true)?,
-                b: self.parameter(name("lora_B.weight"), &[out, lora.r], &lora.b, true)?,
-                scale: lora.scale,
-            }),
-        };
-        Ok(Matrix { weight, lora })
+        linear::matrix(self, &data)
     }
 
     fn vector(&self, name: &str, data: &[f32]) -> Result<Vector> {
@@ -271,12 +299,7 @@ impl Backend for Burn {
     }
 
     fn embed(&self, table: &Matrix, ids: &[u32]) -> Result<Tensor<2>> {
-        let [n, cols] = table.shape();
-        check::indices("embed", "ids", ids, n)?;
-        if ids.is_empty() {
-            return self.zeros([0, cols]);
-        }
-        Ok(self.value(&table.weight).select(0, self.indices(ids)))
+        linear::embed(self, table, ids)
     }
 
     fn gather_rows(&self, x: &Tensor<2>, rows: &[u32]) -> Result<Tensor<2>> {
@@ -321,36 +344,11 @@ impl Backend for Burn {
     }
 
     fn linear(&self, x: &Tensor<2>, weight: &Matrix, bias: Option<&Vector>) -> Result<Tensor<2>> {
-        check::linear(x.dims(), weight.shape(), bias.map(Vector::len))?;
-        if x.dims()[0] == 0 {
-            return self.zeros([0, weight.shape()[0]]);
-        }
-        let mut y = x.clone().matmul(self.value(&weight.weight).transpose());
-        if let Some(lora) = &weight.lora {
-            let down = x.clone().matmul(self.value(&lora.a).transpose());
-            y = y + down.matmul(self.value(&lora.b).transpose()) * lora.scale;
-        }
-        Ok(match bias {
-            Some(bias) => y + self.value(&bias.weight),
-            None => y,
-        })
+        linear::linear(self, x, weight, bias)
     }
 
     fn linear_rows(&self, x: &Tensor<2>, weight: &Matrix, asked: &[u32]) -> Result<Tensor<2>> {
-        check::linear_rows(x.dims(), weight.shape(), asked)?;
-        if x.dims()[0] == 0 || asked.is_empty() {
-            return self.zeros([x.dims()[0], asked.len()]);
-        }
-        let asked = self.indices(asked);
-        let rows = |parameter| self.value(parameter).select(0, asked.clone()).transpose();
-        let y = x.clone().matmul(rows(&weight.weight));
-        Ok(match &weight.lora {
-            Some(lora) => {
-                let down = x.clone().matmul(self.value(&lora.a).transpose());
-                y + down.matmul(rows(&lora.b)) * lora.scale
-            }
-            None => y,
-        })
+        linear::linear_rows(self, x, weight, asked)
     }
 
     fn similarity(&self, a: &Tensor<2>, b: &Tensor<2>) -> Result<Tensor<2>> {

@@ -65,7 +65,7 @@ impl Default for TrainingConfig {
 /// A configuration file of any model that can be trained; `[model] kind` says which.
 #[derive(Clone, Debug)]
 pub enum AnyConfig {
-    /// `sasrec`, `lru_rec`, `gru4rec`.
+    /// `sasrec`, `lru_rec`, `gru4rec`, `bpr`.
     Sequence(Box<TrainConfig>),
     /// `mbht`, `lightgcn`.
     Graph(Box<GraphTrainConfig>),
@@ -109,13 +109,13 @@ impl AnyConfig {
                 Ok(Self::Mllm4Rec(Box::new(Mllm4RecTrainConfig::parse(path, &text)?)))
             }
             Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::parse(path, &text)?))),
-            Some("sasrec" | "lru_rec" | "gru4rec") | None => {
+            Some("sasrec" | "lru_rec" | "gru4rec" | "bpr") | None => {
                 Ok(Self::Sequence(Box::new(TrainConfig::parse(path, &text)?)))
             }
             Some(found) => {
                 let (file, supported) = (
                     file_name(path),
-                    "sasrec, lru_rec, gru4rec, mbht, lightgcn, clip, tmf, almostrec, mllm4rec"
+                    "sasrec, lru_rec, gru4rec, bpr, mbht, lightgcn, clip, tmf, almostrec, mllm4rec"
                         .to_owned(),
                 );
                 let (field, found) = ("model.kind".to_owned(), found.to_owned());

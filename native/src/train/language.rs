@@ -15,7 +15,7 @@ use tributary_core::weights::{Adapter, Checkpoint, Initial, NamedTensor, Weights
 use tributary_core::{Error, Result};
 
 use super::WEIGHTS;
-use super::burn_backend::Burn;
+use super::burn_backend::{Burn, BurnOptions, FrozenWeights};
 use super::checkpoint::{write, write_atomically};
 use crate::files::{self, FolderSink, ModelFolder};
 
@@ -66,7 +66,7 @@ impl Default for LanguageOptions {
     }
 }
 
-/// `[adapter]`: PEFT's names.
+/// `[adapter]`: PEFT's names, and how what lies under it is held (QLoRA, arXiv 2305.14314).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdapterOptions {
@@ -74,27 +74,82 @@ pub struct AdapterOptions {
     pub r: usize,
     /// Numerator of the scale.
     pub lora_alpha: f64,
+    /// Dropout on what enters A.
+    pub lora_dropout: f64,
     /// Ends of the names of the linears that get one.
     pub target_modules: Vec<String>,
+    /// `nf4`: the frozen linears take four bits a weight while training; f32 where the file is
+    /// silent. What a run writes is folded into the weights as they were opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+    /// Of `nf4`, the scales take eight bits instead of 32.
+    pub double_quantization: bool,
+}
+
+/// `adapter.quantization`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// [`tributary_core::weights::Nf4`].
+    Nf4,
 }
 
 impl Default for AdapterOptions {
     fn default() -> Self {
         let all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        Self { r: 8, lora_alpha: 32.0, target_modules: all.map(str::to_owned).into() }
+        Self {
+            r: 8,
+            lora_alpha: 32.0,
+            lora_dropout: 0.0,
+            target_modules: all.map(str::to_owned).into(),
+            quantization: None,
+            double_quantization: true,
+        }
     }
 }
 
 impl AdapterOptions {
+    /// `Err` for an adapter without a model under it, and for values that make no sense.
+    pub(super) fn check(adapter: Option<&Self>, language: Option<&Path>) -> Result<()> {
+        let Some(adapter) = adapter else { return Ok(()) };
+        let wrong = |field, expected, found: String| {
+            Err(Error::file("configuration", field, expected, found))
+        };
+        if language.is_none() {
+            let expected = "a folder, since an [adapter] needs a trained model under it";
+            return wrong("model.language", expected, "nothing".into());
+        }
+        if !(0.0..1.0).contains(&adapter.lora_dropout) {
+            return wrong("adapter.lora_dropout", "0 to below 1", adapter.lora_dropout.to_string());
+        }
+        if adapter.quantization.is_none() && !adapter.double_quantization {
+            let expected = "nf4, since its scales are what double_quantization is about";
+            return wrong("adapter.quantization", expected, "nothing".into());
+        }
+        Ok(())
+    }
+
+    /// `options` of a backend that trains over this adapter's base.
+    pub(super) fn train_with(adapter: Option<&Self>, options: BurnOptions) -> BurnOptions {
+        let Some(adapter) = adapter else { return options };
+        let frozen = match adapter.quantization {
+            None => FrozenWeights::F32,
+            Some(Quantization::Nf4) => {
+                FrozenWeights::Nf4 { double_quantization: adapter.double_quantization }
+            }
+        };
+        BurnOptions { frozen, lora_dropout: adapter.lora_dropout as f32, ..options }
+    }
+
     /// `adapter_config.json`.
     fn to_json(&self) -> String {
-        let Self { r, lora_alpha, target_modules } = self;
+        let Self { r, lora_alpha, lora_dropout, target_modules, .. } = self;
         let config = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "r": r,
             "lora_alpha": lora_alpha,
-            "lora_dropout": 0.0,
+            "lora_dropout": lora_dropout,
             "bias": "none",
             "target_modules": target_modules,
         });

@@ -110,7 +110,7 @@ pub struct Mllm4RecTrainConfig {
     /// `[language]`: sizes of a new language model.
     #[serde(default)]
     pub language: LanguageOptions,
-    /// `[adapter]`: LoRA on a language model that was opened; all of it is trained where absent.
+    /// `[adapter]`: LoRA or QLoRA on a language model that was opened; all of it is trained where absent.
     pub adapter: Option<AdapterOptions>,
     /// `[data]`.
     pub data: DataConfig,
@@ -129,10 +129,7 @@ impl Mllm4RecTrainConfig {
     /// Reads the `text` of the configuration file at `path`.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut config: Self = config::parse(&config::file_name(path), text)?;
-        if config.adapter.is_some() && config.model.language.is_none() {
-            let expected = "a folder, since an [adapter] needs a trained model under it";
-            return Err(Error::file("configuration", "model.language", expected, "nothing"));
-        }
+        AdapterOptions::check(config.adapter.as_ref(), config.model.language.as_deref())?;
         config.prompt.check("configuration")?;
         let weight = config.examples.prompt_loss;
         if !weight.is_finite() || weight < 0.0 {
@@ -208,7 +205,9 @@ pub fn run(
     let whole = config.adapter.is_none();
     let is_trained = move |name: &str| whole || name.contains(".lora_");
     let trainable = Trainable::Named(Arc::new(is_trained));
-    let b = Burn::new(training.device, BurnOptions { trainable, seed, ..BurnOptions::default() })?;
+    let burn = BurnOptions { trainable, seed, ..BurnOptions::default() };
+    let burn = AdapterOptions::train_with(config.adapter.as_ref(), burn);
+    let b = Burn::new(training.device, burn)?;
     let llama = language.load(&b, seed)?;
     if language.is_new() {
         induction::prepare(&b, llama.config(), None, seed)?;

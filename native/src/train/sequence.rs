@@ -1,7 +1,8 @@
 //! Training a sequence model from a data set: full softmax cross-entropy over all items at every
-//! position of every user's sequence, validated on the leave-one-out split.
+//! position of every user's sequence, or BPR's pairs, validated on the leave-one-out split.
 
 mod config;
+mod pairwise;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 use toml::Table;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::sequence::RepeatedItems;
+use tributary_core::random::Random;
 use tributary_core::recommend::{
     Catalogue, ItemIndex, Recommender, SequenceRecommender, first_occurrences,
 };
@@ -24,7 +26,7 @@ use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
 use crate::files::ModelFolder;
 pub use config::{
-    DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig,
+    BprOptions, DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig,
 };
 
 use crate::evaluate::{Candidates, EvaluateOptions, evaluate};
@@ -145,6 +147,7 @@ pub(super) struct SequenceObjective<'a> {
     recommender: SequenceRecommender<Burn>,
     dataset: &'a Dataset,
     examples: Vec<Example>,
+    seed: u64,
     metric: String,
     validation: EvaluateOptions,
     files: Vec<(&'static str, Vec<u8>)>,
@@ -186,7 +189,8 @@ impl<'a> SequenceObjective<'a> {
             users: data.validation_users,
             ..EvaluateOptions::default()
         };
-        Ok(Self { recommender, dataset, examples, metric, validation, files })
+        let seed = u64::from(fit_config.training.seed);
+        Ok(Self { recommender, dataset, examples, seed, metric, validation, files })
     }
 }
 
@@ -195,6 +199,21 @@ impl SequenceObjective<'_> {
     pub(super) fn catalogue(&self) -> &Catalogue {
         self.recommender.catalogue()
     }
+
+    /// For each item that is asked for one that the example's user never met in training, the same
+    /// for the same seed and step.
+    fn others(&self, b: &Burn, examples: &[u32]) -> Vec<u32> {
+        let key = Random::stream(self.seed, b.step()).next_u64();
+        let num_items = self.recommender.model().config().items().num_items;
+        let of_example = |&index: &u32| {
+            let example = &self.examples[index as usize];
+            let user = &self.dataset.users[example.user];
+            let met = &user.items[..self.dataset.training_len(user)];
+            let mut random = Random::stream(key, u64::from(index));
+            pairwise::others(&mut random, met, num_items, example.asked.len())
+        };
+        examples.iter().flat_map(of_example).collect()
+    }
 }
 
 impl Objective for SequenceObjective<'_> {
@@ -202,10 +221,10 @@ impl Objective for SequenceObjective<'_> {
         self.examples.len()
     }
 
-    fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
+    fn losses(&self, b: &Burn, batch: &[u32]) -> Result<Losses> {
         let model = self.recommender.model();
         let config = model.config();
-        let examples = || examples.iter().map(|&example| &self.examples[example as usize]);
+        let examples = || batch.iter().map(|&example| &self.examples[example as usize]);
         let lengths: Vec<usize> = examples().map(|example| example.items.len() - 1).collect();
         let segments = Segments::new(&lengths)?;
         let inputs: Vec<u32> = examples()
@@ -224,10 +243,12 @@ impl Objective for SequenceObjective<'_> {
             true => hidden,
             false => b.gather_rows(&hidden, &asked)?,
         };
-        let scores = model.scores(b, &hidden)?;
+        let rows = match model.factorised() {
+            Some(bpr) => pairwise::losses(b, bpr, &hidden, &targets, &self.others(b, batch))?,
+            None => b.cross_entropy(&model.scores(b, &hidden)?, &targets)?,
+        };
         let lengths: Vec<usize> = examples().map(|example| example.asked.len()).collect();
-        let segments = Segments::new(&lengths)?;
-        Ok(Losses { rows: b.cross_entropy(&scores, &targets)?, segments })
+        Ok(Losses { rows, segments: Segments::new(&lengths)? })
     }
 
     fn example_name(&self, example: u32) -> String {

@@ -216,7 +216,7 @@ pub struct TmfTrainConfig {
     /// `[language]`: a new language model.
     #[serde(default)]
     pub language: LanguageOptions,
-    /// `[adapter]`: a LoRA on the language model; without it all of it is trained.
+    /// `[adapter]`: a LoRA or QLoRA on the language model; without it all of it is trained.
     pub adapter: Option<AdapterOptions>,
     /// `[fusion]`.
     #[serde(default)]
@@ -291,10 +291,7 @@ impl TmfTrainConfig {
         if choice > 0.0 && self.model.likelihood == Likelihood::Constrained {
             return wrong("model.likelihood", "sum or mean, for a choice", "constrained".into());
         }
-        if self.adapter.is_some() && self.model.language.is_none() {
-            let expected = "a folder, since an [adapter] needs a trained model under it";
-            return wrong("model.language", expected, "nothing".into());
-        }
+        AdapterOptions::check(self.adapter.as_ref(), self.model.language.as_deref())?;
         Ok(fit)
     }
 
@@ -383,10 +380,9 @@ pub fn run(
         name != objective::BEHAVIOUR_TABLE
             && (whole || name.contains(".lora_") || name.starts_with(objective::FUSION))
     }));
-    let b = Burn::new(
-        config.training.device,
-        BurnOptions { trainable, seed, ..BurnOptions::default() },
-    )?;
+    let burn = BurnOptions { trainable, seed, ..BurnOptions::default() };
+    let burn = AdapterOptions::train_with(config.adapter.as_ref(), burn);
+    let b = Burn::new(config.training.device, burn)?;
     let model = language.load(&b, seed)?;
     if language.is_new() {
         let gathers = config.model.prompt.pointer.then_some(config.model.level);

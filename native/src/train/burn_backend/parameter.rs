@@ -5,6 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use burn::tensor::Tensor;
 
+use super::nf4::Frozen;
+
 /// Which weights get gradients.
 #[derive(Clone, Default)]
 pub enum Trainable {
@@ -91,8 +93,15 @@ impl fmt::Debug for Parameter {
 /// A weight (out, in), perhaps with a low-rank update.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    pub(super) weight: Arc<Parameter>,
+    pub(super) base: Base,
     pub(super) lora: Option<Lora>,
+}
+
+/// What a low-rank update is added to.
+#[derive(Clone, Debug)]
+pub(super) enum Base {
+    Float(Arc<Parameter>),
+    Nf4(Arc<Frozen>),
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +113,10 @@ pub(super) struct Lora {
 
 impl Matrix {
     pub(super) fn shape(&self) -> [usize; 2] {
-        [self.weight.axes[0], self.weight.axes[1]]
+        match &self.base {
+            Base::Float(parameter) => [parameter.axes[0], parameter.axes[1]],
+            Base::Nf4(frozen) => frozen.shape,
+        }
     }
 }
 

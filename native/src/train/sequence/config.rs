@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tributary_core::models::bpr::BprConfig;
 use tributary_core::models::gru4rec::Gru4RecConfig;
 use tributary_core::models::lru_rec::LruRecConfig;
 use tributary_core::models::sasrec::SasRecConfig;
@@ -25,6 +26,8 @@ pub enum ModelConfig {
     LruRec(LruRecOptions),
     /// A gated recurrent unit.
     Gru4rec(Gru4RecOptions),
+    /// Matrix factorisation.
+    Bpr(BprOptions),
 }
 
 /// SASRec in ICLRec's form.
@@ -129,6 +132,31 @@ impl Default for Gru4RecOptions {
     }
 }
 
+/// BPR over the means of histories.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BprOptions {
+    /// Number of factors.
+    pub hidden_size: usize,
+    /// Longest history, in items.
+    pub max_seq_len: usize,
+    /// Dropout on the users' factors.
+    pub hidden_dropout_prob: f32,
+    /// Only an item's first interaction counts: the task is the next *new* item.
+    pub first_occurrences: bool,
+}
+
+impl Default for BprOptions {
+    fn default() -> Self {
+        Self {
+            hidden_size: 64,
+            max_seq_len: 50,
+            hidden_dropout_prob: 0.0,
+            first_occurrences: false,
+        }
+    }
+}
+
 impl ModelConfig {
     /// The `config.json` of this model over `num_items` items, its ranges checked.
     pub(super) fn over(&self, file: &str, num_items: usize) -> Result<SequenceConfig> {
@@ -166,6 +194,11 @@ impl ModelConfig {
                 num_hidden_layers: options.num_hidden_layers,
                 hidden_dropout_prob: options.hidden_dropout_prob,
             }),
+            Self::Bpr(options) => SequenceConfig::Bpr(BprConfig {
+                items,
+                hidden_size: options.hidden_size,
+                hidden_dropout_prob: options.hidden_dropout_prob,
+            }),
         };
         SequenceConfig::parse(file, &config.to_json())
     }
@@ -174,7 +207,7 @@ impl ModelConfig {
     /// does not learn (LOG.md).
     pub(super) fn initial(&self) -> Initial {
         match self {
-            Self::Sasrec(_) | Self::LruRec(_) => Initial::Fixed,
+            Self::Sasrec(_) | Self::LruRec(_) | Self::Bpr(_) => Initial::Fixed,
             Self::Gru4rec(_) => Initial::FanIn,
         }
     }
@@ -185,6 +218,7 @@ impl ModelConfig {
             Self::Sasrec(options) => options.max_seq_len,
             Self::LruRec(options) => options.max_seq_len,
             Self::Gru4rec(options) => options.max_seq_len,
+            Self::Bpr(options) => options.max_seq_len,
         }
     }
 
@@ -194,6 +228,7 @@ impl ModelConfig {
             Self::Sasrec(options) => options.first_occurrences,
             Self::LruRec(options) => options.first_occurrences,
             Self::Gru4rec(options) => options.first_occurrences,
+            Self::Bpr(options) => options.first_occurrences,
         }
     }
 }
