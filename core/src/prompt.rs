@@ -5,6 +5,8 @@
 //! nothing in it can become a special token or a placeholder.
 
 mod builder;
+mod chain;
+mod labels;
 mod letters;
 mod names;
 mod template;
@@ -16,6 +18,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 pub use builder::{PromptBuilder, PromptOptions, PromptRequest};
+pub use chain::{
+    Chain, ChainOptions, ChainPrompts, ChainTemplate, ItemWording, ItemWords, Preference,
+};
 pub use letters::{
     LabelToken, LetterOptions, LetterPrompt, LetterPrompts, LetterTemplate, MAX_LETTERS,
 };

@@ -27,6 +27,8 @@ mod kind;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod mllm4rec;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod mllm_srec;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod prompted;
 mod ranking;
 mod request;
@@ -38,8 +40,8 @@ mod tmf;
 pub use bundle::{
     ALMOST_REC_CONFIG, ALMOST_REC_WEIGHTS, BUNDLE_FILE, BUNDLE_FORMAT_VERSION, Bundle, BundleFile,
     BundleManifest, BundleText, CATALOGUE_FILE, COMPONENT_FILES, Component, ENCODER_FILES,
-    FUSION_CONFIG, FUSION_WEIGHTS, GRAPH_TABLE, IMAGE_TABLE, MLLM4REC_CONFIG, RETRIEVER_FILES,
-    SEQUENCE_TABLE, TEMPLATE, TEXT_TABLE, TMF_CONFIG,
+    FUSION_CONFIG, FUSION_WEIGHTS, GRAPH_TABLE, IMAGE_TABLE, MLLM_SREC_CONFIG, MLLM4REC_CONFIG,
+    RETRIEVER_FILES, SEQUENCE_TABLE, SUMMARIES, TEMPLATE, TEXT_TABLE, TMF_CONFIG,
 };
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use bundle::{behaviour_rows, one_hot, prompt_tokens, title_tokens};
@@ -51,6 +53,8 @@ pub use explain::{Explanation, ItemChange, MAX_EXPLAINED, ModalityChange, explai
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use kind::Kind;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+pub use mllm_srec::{MllmSrecConfig, MllmSrecParts, MllmSrecRecommender, Summarised, item_words};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use mllm4rec::{Mllm4RecConfig, Mllm4RecParts, Mllm4RecRecommender};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]

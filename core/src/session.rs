@@ -330,22 +330,14 @@ impl<B: Backend> Session<B> {
     /// sequence. One packed pass: the sequence is computed once, and stays as it is.
     pub async fn score(&self, candidates: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>> {
         let (b, model) = (&self.backend, &self.model);
-        if candidates.iter().any(Vec::is_empty) {
-            let expected = "at least one token each";
-            return Err(Error::argument("score", "candidates", expected, "an empty candidate"));
-        }
-        let longest = candidates.iter().map(Vec::len).max().unwrap_or(0);
-        let (limit, found) = (self.cache.max_seq_len(), self.slots.len() + longest);
-        if found > limit {
-            return Err(Error::InputTooLong { what: "the prompt and a candidate", limit, found });
-        }
+        let lengths = self.branch_lengths("score", candidates)?;
         // A token is predicted by the row before it, so first tokens come from the sequence's last
         // row, and the last token of a candidate needs no row.
         let firsts: Vec<TokenId> = candidates.iter().map(|c| c[0]).collect();
         let first = b.gather_rows(self.last()?, &vec![0; firsts.len()])?;
         let firsts = self.log_probabilities(&first, &firsts).await?;
 
-        let lengths: Vec<usize> = candidates.iter().map(|c| c.len() - 1).collect();
+        let lengths: Vec<usize> = lengths.into_iter().map(|length| length - 1).collect();
         let segments = Segments::new(&lengths)?;
         let ids: Vec<TokenId> =
             candidates.iter().flat_map(|c| &c[..c.len() - 1]).copied().collect();
@@ -362,6 +354,49 @@ impl<B: Backend> Session<B> {
             .zip(lengths)
             .map(|(first, n)| std::iter::once(first).chain(rest.by_ref().take(n)).collect())
             .collect())
+    }
+
+    /// Logits of the `asked` tokens behind each of `suffixes`, each as if it alone followed the
+    /// sequence: (suffixes, asked), row-major. One packed pass, as for [`Session::score`].
+    ///
+    /// # Errors
+    /// A suffix without a token; one that does not fit behind the sequence.
+    pub async fn branch_logits(
+        &self,
+        suffixes: &[Vec<TokenId>],
+        asked: &[TokenId],
+    ) -> Result<Vec<f32>> {
+        let (b, model) = (&self.backend, &self.model);
+        self.last()?;
+        let rows = self.branch_lengths("branch_logits", suffixes)?;
+        let segments = Segments::new(&rows)?;
+        let ids = suffixes.concat();
+        let positions = segments.positions(self.next_position());
+        let rows = Rows { segments: &segments, positions: &positions };
+        let hidden = model.embed(b, &ids)?;
+        let hidden = model.forward(b, hidden, rows, KvUse::Share(&self.cache), None)?;
+        let lasts: Vec<u32> = segments.iter().map(|segment| segment.end as u32 - 1).collect();
+        let logits = model.asked_logits(b, &b.gather_rows(&hidden, &lasts)?, asked)?;
+        b.read(&logits).await
+    }
+
+    /// Tokens of each of `branches`, which fit behind the sequence and are not empty.
+    fn branch_lengths(
+        &self,
+        operation: &'static str,
+        branches: &[Vec<TokenId>],
+    ) -> Result<Vec<usize>> {
+        let lengths: Vec<usize> = branches.iter().map(Vec::len).collect();
+        if lengths.contains(&0) {
+            let expected = "at least one token each";
+            return Err(Error::argument(operation, "candidates", expected, "an empty candidate"));
+        }
+        let longest = lengths.iter().max().copied().unwrap_or(0);
+        let (limit, found) = (self.cache.max_seq_len(), self.slots.len() + longest);
+        if found > limit {
+            return Err(Error::InputTooLong { what: "the prompt and a candidate", limit, found });
+        }
+        Ok(lengths)
     }
 
     /// log softmax(logits)[target] for each row of `hidden`.

@@ -4,14 +4,18 @@
 //! Captions are JSON lines: first a [`CaptionHeader`], then `{"id", "caption"}` for each picture. While
 //! they are written they are `NAME.part`, from which an interrupted run goes on.
 
-use std::collections::HashSet;
+mod colours;
+
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+pub use colours::{COLOURS, caption_by_colours, describe};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use tributary_core::backend::Backend;
+use tributary_core::preprocess::Picture;
 use tributary_core::recommend::Catalogue;
 use tributary_core::session::{Sampler, Sampling};
 pub use tributary_core::vision_language::{Caption, CaptionOptions, VisionLanguage};
@@ -22,6 +26,8 @@ use crate::files;
 
 /// Longest line of a file of captions.
 const MAX_LINE_BYTES: u64 = 1 << 20;
+/// Largest file of captions that is read.
+pub const MAX_CAPTIONS_BYTES: usize = 1 << 30;
 
 /// The model of a Hugging Face style folder: a LLaVA or a Qwen2-VL.
 ///
@@ -105,11 +111,27 @@ pub fn caption_all<B: Backend>(
     };
     let ids = model.prompt_ids(prompt)?;
     Sampler::new(options.sampling)?;
+    write_captions(&header, inputs, out, progress, &mut |row, picture| {
+        // Of its own row, so that a run that was interrupted draws as one that was not.
+        let options = CaptionOptions { sampling: of_row(options.sampling, row), ..*options };
+        let seen = model.see(&picture)?;
+        Ok(block_on(model.answer(&ids, &[seen], &options))?.text)
+    })
+}
+
+/// Captions by `caption`, which gets a row and its picture.
+fn write_captions(
+    header: &CaptionHeader,
+    inputs: &Inputs,
+    out: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+    caption: &mut dyn FnMut(usize, Picture) -> Result<String>,
+) -> Result<Captioned> {
     let mut done = Captioned { rows: inputs.len(), ..Captioned::default() };
-    if is_current(&header, out) {
+    if is_current(header, out) {
         return Ok(Captioned { was_current: true, ..done });
     }
-    let mut writer = CaptionWriter::open(out, &header)?;
+    let mut writer = CaptionWriter::open(out, header)?;
     for (row, (name, picture)) in inputs.pictures().enumerate() {
         progress(row, inputs.len());
         let Some(path) = picture else {
@@ -119,13 +141,9 @@ pub fn caption_all<B: Backend>(
         if writer.has(name) {
             continue;
         }
-        // Of its own row, so that a run that was interrupted draws as one that was not.
-        let options = CaptionOptions { sampling: of_row(options.sampling, row), ..*options };
-        let seen = read_picture(path).and_then(|picture| model.see(&picture));
-        let caption = seen.and_then(|seen| block_on(model.answer(&ids, &[seen], &options)));
-        match caption {
+        match read_picture(path).and_then(|picture| caption(row, picture)) {
             Ok(caption) => {
-                writer.write(name, &caption.text)?;
+                writer.write(name, &caption)?;
                 done.captioned += 1;
             }
             Err(error) if of_the_picture(&error) => {
@@ -140,45 +158,56 @@ pub fn caption_all<B: Backend>(
     Ok(done)
 }
 
-/// Puts the captions of the file at `path` into `catalogue`, with the name of the model that wrote them.
-/// Items it does not name keep what they have; lines about other items are left out, as are empty
-/// captions. The number of items that have one now.
-///
-/// # Errors
-/// A file that is not one of captions, by line; one that names no item of the catalogue.
-pub fn describe(path: &Path, catalogue: &mut Catalogue) -> Result<usize> {
-    let io = |e| Error::io(path.display(), e);
-    let mut lines = BufReader::new(File::open(path).map_err(io)?);
-    let (mut model, mut described, mut number) = (None::<String>, 0, 0usize);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        number += 1;
-        if Read::by_ref(&mut lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(io)?
-            == 0
-        {
-            break;
-        }
-        let wrong = |expected, e: serde_json::Error| {
-            Error::file(path.display(), format!("line {number}"), expected, e)
+/// A file of captions as it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captions {
+    /// Its first line.
+    pub header: CaptionHeader,
+    /// By the item's id, or the picture's name.
+    pub by_id: HashMap<String, String>,
+}
+
+impl Captions {
+    /// Reads a finished file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is over [`MAX_CAPTIONS_BYTES`]; the first line that is no header,
+    /// or no caption.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let text = files::read_text(path, &name, MAX_CAPTIONS_BYTES)?;
+        let wrong = |line: usize, expected: &str, error: serde_json::Error| {
+            Error::file(&name, format!("line {line}"), expected, error)
         };
-        let Some(model) = &model else {
-            let header: CaptionHeader =
-                serde_json::from_slice(&line).map_err(|e| wrong("a header of captions", e))?;
-            model = Some(header.model);
-            continue;
-        };
-        let Line { id, caption } =
-            serde_json::from_slice(&line).map_err(|e| wrong("an id and its caption", e))?;
-        if !caption.trim().is_empty() {
-            described += usize::from(catalogue.set_caption(&id.into(), caption.trim(), model)?);
+        let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let (number, first) = lines.next().unwrap_or((1, ""));
+        let header = serde_json::from_str(first)
+            .map_err(|error| wrong(number, "the header of a file of captions", error))?;
+        let mut by_id = HashMap::new();
+        for (number, line) in lines {
+            let Line { id, caption } = serde_json::from_str(line)
+                .map_err(|error| wrong(number, "an item's id and caption", error))?;
+            by_id.insert(id, caption);
         }
+        Ok(Self { header, by_id })
     }
-    if described == 0 {
-        let expected = "captions of the catalogue's items";
-        return Err(Error::file(path.display(), "id", expected, "none of them"));
+
+    /// Puts the captions into `catalogue`, with the name of who wrote them. Items without one keep what
+    /// they have; captions of other items and empty ones are left out. How many items got one.
+    ///
+    /// # Errors
+    /// A caption that is longer than a catalogue's may be; none that is of the catalogue's items.
+    pub fn apply(&self, catalogue: &mut Catalogue) -> Result<usize> {
+        let mut found = 0;
+        for (id, caption) in self.by_id.iter().filter(|(_, caption)| !caption.trim().is_empty()) {
+            let id = id.as_str().into();
+            found += usize::from(catalogue.set_caption(&id, caption.trim(), &self.header.model)?);
+        }
+        if found == 0 {
+            return Err(Error::file("captions", "id", "items of the catalogue", "none of them"));
+        }
+        Ok(found)
     }
-    Ok(described)
 }
 
 /// Whether another picture may do better: anything but a broken device or a full memory.

@@ -3,14 +3,17 @@
 
 mod arguments;
 mod caption;
+mod clip_score;
 mod compare;
 mod demo;
 mod embed;
 mod evaluate;
 mod inspect;
 mod language;
+mod pairs;
 mod pipeline;
 mod recommend;
+mod summarize;
 #[cfg(feature = "train")]
 mod train;
 mod transform;
@@ -53,6 +56,8 @@ pub fn run(cli: &Cli) -> Result<Report> {
         Command::Merge(arguments) => transform::merge(arguments),
         Command::Embed(arguments) => embed::embed(arguments, device),
         Command::Caption(arguments) => caption::caption(arguments, device),
+        Command::ClipScore(arguments) => clip_score::run(arguments, device),
+        Command::Summarize(arguments) => summarize::run(arguments, device),
         Command::Generate(arguments) => language::generate(arguments, device, cli.json),
         Command::Logits(arguments) => language::logits(arguments, device),
         Command::Score(arguments) => language::score(arguments, device),

@@ -4,6 +4,7 @@ mod baselines;
 mod candidates;
 mod compare;
 mod histogram;
+mod pairs;
 mod ranking;
 mod run;
 
@@ -16,6 +17,7 @@ pub use candidates::{CandidateSet, read_candidates, write_candidates};
 pub use compare::{CompareOptions, Compared, Comparison, MAX_SAMPLES, compare};
 pub use histogram::histogram;
 pub(crate) use histogram::percent;
+pub use pairs::{Negatives, Pair, PairsEvaluation, ScoredPair, draw_pairs, evaluate_pairs};
 use ranking::Ranking;
 pub use run::{
     MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_TOP, MAX_USERS, Run, read_run, read_top, write_run,

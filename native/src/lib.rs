@@ -17,6 +17,7 @@
 pub mod bundle;
 pub mod caption;
 pub mod cli;
+pub mod clip_score;
 pub mod data;
 pub mod device;
 pub mod embedding_table;
@@ -27,6 +28,7 @@ pub mod files;
 pub mod language;
 pub mod recommender;
 pub mod shop_pictures;
+pub mod summary;
 pub mod threads;
 
 #[cfg(feature = "train")]

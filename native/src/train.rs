@@ -11,9 +11,11 @@ mod graph;
 mod induction;
 mod language;
 mod mllm4rec;
+mod mllm_srec;
 mod optimizer;
 mod progress;
 mod random;
+mod retriever;
 mod schedule;
 mod sequence;
 mod tmf;
@@ -28,6 +30,10 @@ pub use graph::{
     GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,
 };
 pub use language::{AdapterOptions, LanguageOptions, Quantization};
+pub use mllm_srec::{
+    LossOn, MllmSrecDataConfig, MllmSrecKind, MllmSrecLossConfig, MllmSrecModelConfig,
+    MllmSrecTrainConfig,
+};
 pub use mllm4rec::{
     ExamplesConfig, Mllm4RecKind, Mllm4RecModelConfig, Mllm4RecTrainConfig, Negatives,
 };

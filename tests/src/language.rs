@@ -3,10 +3,12 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use tributary::files::{self, ModelFolder};
 use tributary_core::weights::Checkpoint;
 
 use crate::files::fixtures;
+use crate::folder::Folder;
 
 /// A fixture's expected values.
 pub struct Expected(Checkpoint);
@@ -45,6 +47,34 @@ pub fn folder(name: &str) -> PathBuf {
 /// The fixture `name`, opened as a user's folder.
 pub fn open(name: &str) -> ModelFolder {
     files::open_model(&folder(name)).expect("a committed fixture")
+}
+
+/// A copy of a CLIP's fixture with a tokenizer of its own: of the words blue, cup and tea.
+pub fn with_tokenizer(name: &str) -> Folder {
+    let copy = Folder::new("embed-model");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(folder(name).join(file), copy.path().join(file))
+            .expect("a committed fixture");
+    }
+    // Six letters and the special tokens fit into the fixture's 61 rows.
+    let tokenizer = json!({
+        "model": {"type": "WordLevel", "unk_token": "?",
+                  "vocab": {"?": 1, "blue": 2, "cup": 3, "tea": 4, "<s>": 5, "</s>": 60}},
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}},
+                       {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]},
+                               "</s>": {"id": "</s>", "ids": [60], "tokens": ["</s>"]}},
+        },
+        "added_tokens": [],
+    });
+    copy.write("tokenizer.json", tokenizer.to_string());
+    copy
 }
 
 /// Runs the body on the CPU, on a GPU adapter (a software one is fine; its absence is printed) and

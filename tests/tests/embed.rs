@@ -17,7 +17,7 @@ use tributary_core::recommend::EmbeddingTable;
 use tributary_core::tokenizer::{Tokenizer, Vocabulary};
 use tributary_tests::files::assert_refused;
 use tributary_tests::folder::Folder;
-use tributary_tests::language::{Expected, folder};
+use tributary_tests::language::{Expected, folder, with_tokenizer};
 use tributary_tests::{assert_parity, nmse, shared};
 
 /// Runs the program; its one JSON object, or what it says of its failure.
@@ -137,33 +137,6 @@ fn shop(name: &str) -> Folder {
     shop.write("catalogue.jsonl", lines);
     std::fs::write(shop.path().join("images/4.png"), "not a picture").unwrap();
     shop
-}
-
-/// A copy of a fixture with a tokenizer of its own.
-fn with_tokenizer(name: &str) -> Folder {
-    let copy = Folder::new("embed-model");
-    for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(folder(name).join(file), copy.path().join(file)).unwrap();
-    }
-    // Six letters and the special tokens fit into the fixture's 61 rows.
-    let tokenizer = json!({
-        "model": {"type": "WordLevel", "unk_token": "?",
-                  "vocab": {"?": 1, "blue": 2, "cup": 3, "tea": 4, "<s>": 5, "</s>": 60}},
-        "normalizer": {"type": "Lowercase"},
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
-                       {"Sequence": {"id": "A", "type_id": 0}},
-                       {"SpecialToken": {"id": "</s>", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]},
-                               "</s>": {"id": "</s>", "ids": [60], "tokens": ["</s>"]}},
-        },
-        "added_tokens": [],
-    });
-    copy.write("tokenizer.json", tokenizer.to_string());
-    copy
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use pollster::block_on;
-use tributary::caption::describe;
 use tributary::data::{Dataset, prepare_shop};
 use tributary::evaluate::{EvaluateOptions, evaluate};
 use tributary::train::{AnyConfig, FitOptions, Stopped};
@@ -349,34 +348,6 @@ fn a_new_event_costs_its_own_tokens_and_the_candidates() {
     block_on(without.recommend(&asks(&["t1"]))).unwrap();
     let again = block_on(without.recommend(&asks(&["t3", "t5", "t7"]))).unwrap().usage;
     assert!(again.prompt_tokens - again.cached_tokens > new, "{again:?}");
-}
-
-#[test]
-fn captions_come_from_a_file() {
-    let folder = Folder::new("letters-captions");
-    let header = r#"{"model":"tiny 00","data_sha256":"00","prompt":"?","max_new_tokens":8,
-        "max_picture_tokens":9,"temperature":0.0,"seed":0}"#
-        .replace('\n', "");
-    let lines = ["{\"id\":\"t1\",\"caption\":\" blue \"}", "{\"id\":\"t2\",\"caption\":\" \"}"];
-    let other = "{\"id\":\"elsewhere\",\"caption\":\"x\"}";
-    let read = |text: String| {
-        folder.write("captions.jsonl", text.as_bytes());
-        let mut catalogue = catalogue(&TITLES);
-        describe(&folder.path().join("captions.jsonl"), &mut catalogue).map(|n| (n, catalogue))
-    };
-    let (number, found) = read(format!("{header}\n{}\n{}\n{other}", lines[0], lines[1])).unwrap();
-    assert_eq!((number, found.get(1).unwrap().caption.as_deref()), (1, Some("blue")));
-    assert_eq!(found.get(1).unwrap().caption_model.as_deref(), Some("tiny 00"));
-    assert!(found.get(2).unwrap().caption.is_none(), "an empty caption is a missing one");
-    for (text, expected) in [
-        (format!("{header}\n{other}\n"), "none of them"),
-        (format!("{}\n", lines[0]), "line 1"),
-        (format!("{header}\n{{\"id\":\n"), "line 2"),
-        (String::new(), "none of them"),
-    ] {
-        let error = read(text).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
 }
 
 const RETRIEVER: &str = "[model]\nkind = 'lru_rec'\nhidden_size = 8\nmax_seq_len = 8\n\

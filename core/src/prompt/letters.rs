@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::labels;
 use super::names::Names;
 use super::text::{TextPattern, read_template};
 use super::window::Window;
@@ -218,11 +219,11 @@ impl LetterPrompts {
             let separator = if place == 0 { "" } else { template.separator.as_str() };
             words(&format!("{separator}{}", template.index.fill(&[("index", index)])))
         };
-        let letters = (0..options.max_candidates).map(letter);
-        let (closing, taught) = labels(&tokenizer, &template.closing, options.max_candidates)?;
+        let letters: Vec<String> = (0..options.max_candidates).map(letter).collect();
+        let (closing, taught) = labels::labels(&tokenizer, &template.closing, &letters)?;
         let labels = match options.label_token {
             LabelToken::InContext => taught.clone(),
-            LabelToken::Alone => alone(&tokenizer, options.max_candidates)?,
+            LabelToken::Alone => labels::alone(&tokenizer, &letters)?,
         };
         let prompts = Self {
             titles: Names::new(tokenizer.clone(), options.max_title_tokens),
@@ -234,8 +235,9 @@ impl LetterPrompts {
                 .map(|place| index(place, &(place + 1).to_string()))
                 .collect::<Result<_>>()?,
             letters: letters
+                .iter()
                 .enumerate()
-                .map(|(place, letter)| index(place, &letter))
+                .map(|(place, letter)| index(place, letter))
                 .collect::<Result<_>>()?,
             candidates: words(&template.candidates)?,
             closing,
@@ -376,52 +378,4 @@ impl LetterPrompts {
 
 fn letter(place: usize) -> String {
     char::from(b'A' + place as u8).to_string()
-}
-
-/// The tokens of `closing` that no letter behind it changes, and what each letter is behind them: a
-/// tokenizer may join the last character of a prompt with its answer, and writes a letter otherwise at
-/// the beginning of a text, of a word and of a line.
-fn labels(
-    tokenizer: &Tokenizer,
-    closing: &str,
-    count: usize,
-) -> Result<(Vec<TokenId>, Vec<TokenId>)> {
-    let behind = |letter: &str| tokenizer.encode_within(&format!("{closing}{letter}"), false);
-    let encoded: Vec<Vec<TokenId>> =
-        (0..count).map(|place| behind(&letter(place))).collect::<Result<_>>()?;
-    let mut common = tokenizer.encode_within(closing, false)?;
-    for tokens in &encoded {
-        let same = common.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        common.truncate(same);
-    }
-    let first = |tokens: &Vec<TokenId>| tokens.get(common.len()).copied();
-    let labels: Vec<TokenId> = encoded.iter().filter_map(first).collect();
-    distinct(&labels, count)?;
-    Ok((common, labels))
-}
-
-/// The first token of each letter by itself.
-fn alone(tokenizer: &Tokenizer, count: usize) -> Result<Vec<TokenId>> {
-    let mut labels = Vec::with_capacity(count);
-    for place in 0..count {
-        labels.extend(tokenizer.encode(&letter(place), false)?.first());
-    }
-    distinct(&labels, count)?;
-    Ok(labels)
-}
-
-fn distinct(labels: &[TokenId], count: usize) -> Result<()> {
-    let mut sorted = labels.to_vec();
-    sorted.sort_unstable();
-    sorted.dedup();
-    if sorted.len() == count {
-        return Ok(());
-    }
-    let found = format!("{} different tokens: {labels:?}", sorted.len());
-    Err(Error::argument(
-        "prompt",
-        "tokenizer",
-        format!("a token for each of {count} letters"),
-        found,
-    ))
 }

@@ -76,7 +76,7 @@ impl Names {
 }
 
 /// `text` without control characters, its white space single blanks, cut to [`MAX_NAME_BYTES`].
-fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     let end = text.floor_char_boundary(MAX_NAME_BYTES);
     let words = text[..end].split(|c: char| c.is_whitespace() || c.is_control());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")

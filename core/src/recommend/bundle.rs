@@ -9,6 +9,8 @@ mod loaded;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod mllm4rec;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
+mod mllm_srec;
+#[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 mod tmf;
 
 use std::collections::{BTreeMap, HashSet};
@@ -38,6 +40,8 @@ pub(super) const TMF: &str = "tmf";
 pub(super) const ALMOST_REC: &str = "almostrec";
 /// The name by which they select MLLM4Rec.
 pub(super) const MLLM4REC: &str = "mllm4rec";
+/// The name by which they select MLLM-SRec.
+pub(super) const MLLM_SREC: &str = "mllm_srec";
 
 /// File name of the catalogue, one JSON line per item.
 pub const CATALOGUE_FILE: &str = "catalogue.jsonl";
@@ -59,6 +63,10 @@ pub const ALMOST_REC_WEIGHTS: &str = "almost_rec.safetensors";
 pub const SEQUENCE_TABLE: &str = "sequence.safetensors";
 /// How requests become prompts, for `mllm4rec`.
 pub const MLLM4REC_CONFIG: &str = "mllm4rec.json";
+/// How requests become prompts, for `mllm_srec`.
+pub const MLLM_SREC_CONFIG: &str = "mllm_srec.json";
+/// Summaries of users' windows that were written before; absent where none were.
+pub const SUMMARIES: &str = "summaries.jsonl";
 /// The sequence recommender that finds candidates for a language model: configuration and weights.
 pub const RETRIEVER_FILES: [&str; 2] = ["retriever.json", "retriever.safetensors"];
 /// Embeddings of the pictures; absent where pictures are not used, like the next two.
@@ -71,7 +79,7 @@ pub const ENCODER_FILES: [&str; 4] =
     ["encoder.json", "encoder.safetensors", "encoder_tokenizer.json", "encoder_preprocessor.json"];
 
 /// Component, file, whether it may be missing: what a bundle's folder holds.
-pub const COMPONENT_FILES: [(&str, &str, bool); 21] = [
+pub const COMPONENT_FILES: [(&str, &str, bool); 23] = [
     ("config", "config.json", false),
     ("model", "model.safetensors", false),
     ("catalogue", CATALOGUE_FILE, true),
@@ -85,6 +93,8 @@ pub const COMPONENT_FILES: [(&str, &str, bool); 21] = [
     ("almost_rec", ALMOST_REC_WEIGHTS, true),
     ("sequence", SEQUENCE_TABLE, true),
     ("mllm4rec", MLLM4REC_CONFIG, true),
+    ("mllm_srec", MLLM_SREC_CONFIG, true),
+    ("summaries", SUMMARIES, true),
     ("retriever_config", RETRIEVER_FILES[0], true),
     ("retriever", RETRIEVER_FILES[1], true),
     ("image", IMAGE_TABLE, true),

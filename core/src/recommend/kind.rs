@@ -1,10 +1,11 @@
 //! A recommender of any kind: what a bundle becomes.
 
-use super::bundle::{ALMOST_REC, MLLM4REC, TMF};
+use super::bundle::{ALMOST_REC, MLLM_SREC, MLLM4REC, TMF};
 use super::{
     BUNDLE_FILE, Bundle, Catalogue, CatalogueItem, Clock, Decoding, GraphModel, GraphRecommender,
-    ItemIndex, Mllm4RecRecommender, Modality, Prior, Question, Recommendations, Recommender,
-    Request, Scorer, Scores, SequenceRecommender, TmfRecommender, Written,
+    ItemIndex, Mllm4RecRecommender, MllmSrecRecommender, Modality, Prior, Question,
+    Recommendations, Recommender, Request, Scorer, Scores, SequenceRecommender, TmfRecommender,
+    Written,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ pub enum Kind<B: Backend> {
     Tmf(Box<TmfRecommender<B>>),
     /// MLLM4Rec, its retriever inside.
     Mllm4Rec(Box<Mllm4RecRecommender<B, SequenceRecommender<B>>>),
+    /// MLLM-SRec, its retriever inside.
+    MllmSrec(Box<MllmSrecRecommender<B, SequenceRecommender<B>>>),
 }
 
 /// Evaluates `$body` with `$r` bound to the recommender inside a [`Kind`].
@@ -30,6 +33,7 @@ macro_rules! with_kind {
             Kind::Graph($r) => $body,
             Kind::Tmf($r) => $body,
             Kind::Mllm4Rec($r) => $body,
+            Kind::MllmSrec($r) => $body,
         }
     };
 }
@@ -46,6 +50,8 @@ impl<B: Backend> Kind<B> {
             bundle.tmf_recommender(backend).map(|r| Self::Tmf(Box::new(r)))
         } else if bundle.manifest.recommender == MLLM4REC {
             bundle.mllm4rec_recommender(backend).map(|r| Self::Mllm4Rec(Box::new(r)))
+        } else if bundle.manifest.recommender == MLLM_SREC {
+            bundle.mllm_srec_recommender(backend).map(|r| Self::MllmSrec(Box::new(r)))
         } else if bundle.manifest.recommender == ALMOST_REC {
             bundle.almost_rec_recommender(backend).map(|r| Self::Sequence(Box::new(r)))
         } else {
@@ -62,6 +68,7 @@ impl<B: Backend> Kind<B> {
             Self::Graph(r) => Self::Graph(Box::new(r.with_clock(clock))),
             Self::Tmf(r) => Self::Tmf(Box::new(r.with_clock(clock))),
             Self::Mllm4Rec(r) => Self::Mllm4Rec(Box::new(r.with_clock(clock))),
+            Self::MllmSrec(r) => Self::MllmSrec(Box::new(r.with_clock(clock))),
         }
     }
 
@@ -91,8 +98,9 @@ impl<B: Backend> Kind<B> {
         match self {
             Self::Tmf(tmf) => tmf.add_item(item, image, text),
             Self::Mllm4Rec(letters) => letters.add_item(item),
+            Self::MllmSrec(chain) => chain.add_item(item),
             Self::Sequence(_) | Self::Graph(_) => {
-                let expected = "a recommender that takes new items: tmf, mllm4rec";
+                let expected = "a recommender that takes new items: tmf, mllm4rec, mllm_srec";
                 Err(Error::argument("add_item", "model", expected, self.name()))
             }
         }
@@ -112,6 +120,7 @@ impl<B: Backend> Kind<B> {
             Self::Sequence(_) | Self::Mllm4Rec(_) => &[],
             Self::Graph(graph) => graph.behaviours(),
             Self::Tmf(tmf) => &tmf.config().behaviours,
+            Self::MllmSrec(chain) => &chain.config().behaviours,
         }
     }
 
@@ -126,6 +135,7 @@ impl<B: Backend> Kind<B> {
             },
             Self::Tmf(tmf) => Some(tmf.config().prompt.max_prompt_tokens),
             Self::Mllm4Rec(letters) => Some(letters.config().prompt.max_prompt_tokens),
+            Self::MllmSrec(chain) => Some(chain.config().prompt.max_prompt_tokens),
         }
     }
 

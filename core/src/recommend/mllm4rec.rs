@@ -7,17 +7,16 @@
 
 mod config;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use config::Mllm4RecConfig;
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemIndex};
-use super::prompted::{self, Places, Prior, PromptReader, Shortlist, Stopwatch};
+use super::prompted::{self, Answered, Asked, Cost, Places, Prior, PromptReader, Ranks, Shortlist};
 use super::ranking::{self, Ranked};
-use super::request::{Recommendations, Request, Timings, Usage};
+use super::request::{Recommendations, Request, RunsOn};
 use super::sequence::{Clock, system_clock};
-use super::{Question, Recommender, Scorer, Scores, select};
+use super::{Question, Recommender, Scorer, Scores};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::llama::Llama;
@@ -51,21 +50,6 @@ pub struct Mllm4RecRecommender<B: Backend, R = Prior> {
     clock: Clock,
 }
 
-/// A request's ids as places in the catalogue.
-struct Asked {
-    history: Vec<ItemIndex>,
-    candidates: Vec<ItemIndex>,
-    /// Ranked items that are needed.
-    wanted: usize,
-}
-
-/// Candidates, best first.
-struct Answered {
-    ranked: Vec<Ranked>,
-    /// Those that the model read: the first ones.
-    read: usize,
-}
-
 impl<B: Backend> Mllm4RecRecommender<B> {
     /// The recommender of these parts; candidates are found by popularity.
     ///
@@ -75,18 +59,14 @@ impl<B: Backend> Mllm4RecRecommender<B> {
     pub fn new(backend: B, parts: Mllm4RecParts<B>, config: Mllm4RecConfig) -> Result<Self> {
         config.check("mllm4rec")?;
         let Mllm4RecParts { model, tokenizer, template, catalogue } = parts;
-        let (llama, options) = (model.config(), &config.prompt);
-        tokenizer.check_vocab_size(llama.vocab_size)?;
-        let special = options.bos_token_id.iter().chain([&options.end_token_id]);
-        if let Some(id) = special.into_iter().find(|&&id| id as usize >= llama.vocab_size) {
-            let expected = format!("tokens below vocab_size {}", llama.vocab_size);
-            return Err(Error::argument("mllm4rec", "bos_token_id, end_token_id", expected, id));
-        }
-        if options.max_prompt_tokens > llama.max_position_embeddings {
-            let expected = format!("at most {}", llama.max_position_embeddings);
-            let found = options.max_prompt_tokens;
-            return Err(Error::argument("mllm4rec", "max_prompt_tokens", expected, found));
-        }
+        let options = &config.prompt;
+        prompted::check_language(
+            "mllm4rec",
+            model.config(),
+            &tokenizer,
+            (options.bos_token_id, options.end_token_id),
+            options.max_prompt_tokens,
+        )?;
         let mut prompts = LetterPrompts::new(tokenizer, template, options.clone())?;
         for item in catalogue.items() {
             prompts.push(&item.title, item.id.as_str(), item.caption.as_deref());
@@ -159,27 +139,36 @@ impl<B: Backend, R: Scorer> Mllm4RecRecommender<B, R> {
         let (catalogue, retriever) = (&self.catalogue, &self.retriever);
         Shortlist::retrieve(catalogue, retriever, history, candidates, places).await
     }
+}
 
-    async fn rank(
-        &self,
-        asked: &Asked,
-        watch: &mut Stopwatch,
-        timings: &mut Timings,
-        usage: &mut Usage,
-    ) -> Result<Answered> {
-        if asked.candidates.is_empty() || asked.history.is_empty() {
-            let ranked = self.prior.rank(&self.catalogue, &asked.candidates)?;
-            return Ok(Answered { ranked, read: 0 });
-        }
+impl<B: Backend, R: Scorer> Ranks for Mllm4RecRecommender<B, R> {
+    const NAME: &'static str = "mllm4rec";
+
+    fn items(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    fn prior(&self) -> &Prior {
+        &self.prior
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        self.backend.info().into()
+    }
+
+    async fn rank(&self, asked: &Asked, cost: &mut Cost) -> Result<Answered> {
+        let Cost { watch, timings, usage } = cost;
         let Shortlist { mut offered, mut others } = self.retrieve(asked).await?;
         timings.retrieve_ms += watch.lap();
         let room = self.prompts.offered(&asked.history, &offered)?;
         let without_room = offered.split_off(room.min(offered.len()));
         others.splice(..0, without_room);
         if offered.is_empty() {
-            let mut ranked = Vec::new();
-            prompted::rank_behind(&mut ranked, others);
-            return Ok(Answered { ranked, read: 0 });
+            return Ok(Answered::new(Vec::new(), others));
         }
         let prompt = self.prompts.build(&asked.history, &offered, None)?;
         usage.history_items = prompt.history.len();
@@ -190,16 +179,14 @@ impl<B: Backend, R: Scorer> Mllm4RecRecommender<B, R> {
         self.reader.give_back(session);
         timings.score_ms += watch.lap();
         let scored: Vec<Ranked> = offered.into_iter().zip(scores).collect();
-        let mut ranked = ranking::top(&self.catalogue, &scored, scored.len())?;
-        let read = ranked.len();
-        prompted::rank_behind(&mut ranked, others);
-        Ok(Answered { ranked, read })
+        let ranked = ranking::top(&self.catalogue, &scored, scored.len())?;
+        Ok(Answered::new(ranked, others))
     }
 }
 
 impl<B: Backend, R: Scorer> Recommender for Mllm4RecRecommender<B, R> {
     fn name(&self) -> &str {
-        "mllm4rec"
+        Self::NAME
     }
 
     fn catalogue(&self) -> &Catalogue {
@@ -207,33 +194,7 @@ impl<B: Backend, R: Scorer> Recommender for Mllm4RecRecommender<B, R> {
     }
 
     async fn recommend(&self, request: &Request) -> Result<Recommendations> {
-        let mut watch = Stopwatch::new(self.clock);
-        let mut timings = Timings::default();
-        select::items_only("mllm4rec", request)?;
-        let (interactions, unknown_items) = select::history(&self.catalogue, request)?;
-        let history: Vec<_> = interactions.into_iter().map(|(item, _)| item).collect();
-        let seen: HashSet<_> = match request.exclude_seen {
-            true => history.iter().copied().collect(),
-            false => HashSet::new(),
-        };
-        let candidates = select::candidates(&self.catalogue, request, &seen)?;
-        let mut usage = Usage { unknown_items, candidates: candidates.len(), ..Usage::default() };
-        let asked = Asked { history, candidates, wanted: request.k };
-        timings.prepare_ms = watch.lap();
-        let mut ranked = match request.k {
-            0 => Vec::new(),
-            _ => self.rank(&asked, &mut watch, &mut timings, &mut usage).await?.ranked,
-        };
-        ranked.truncate(request.k);
-        let items = prompted::ranked_items(&self.catalogue, ranked)?;
-        timings.rank_ms = watch.lap();
-        Ok(Recommendations {
-            items,
-            timings: watch.finish(timings),
-            usage,
-            backend: self.backend.info().into(),
-            valid: true,
-        })
+        prompted::recommend(self, request).await
     }
 }
 
@@ -249,35 +210,10 @@ impl<B: Backend, R: Scorer> Scorer for Mllm4RecRecommender<B, R> {
     }
 
     async fn score_batch(&self, histories: &[&[ItemIndex]]) -> Result<Vec<f32>> {
-        let questions: Vec<_> =
-            histories.iter().map(|&items| Question { items, ..Question::default() }).collect();
-        let answers = self.answer_batch(&questions).await?;
-        Ok(answers.into_iter().flat_map(|answer| answer.scores).collect())
+        prompted::score_batch(self, histories).await
     }
 
     async fn answer_batch(&self, questions: &[Question<'_>]) -> Result<Vec<Scores>> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for question in questions {
-            let items = 0..self.catalogue.len() as ItemIndex;
-            let (candidates, unseen): (Vec<ItemIndex>, Vec<_>) = match question.candidates {
-                Some(candidates) => (candidates.to_vec(), candidates.to_vec()),
-                // What was seen takes no place of a prompt.
-                None => {
-                    let seen: HashSet<_> = question.items.iter().collect();
-                    (items.clone().collect(), items.filter(|item| !seen.contains(item)).collect())
-                }
-            };
-            let history = question.items.to_vec();
-            let asked = Asked { history, wanted: unseen.len(), candidates: unseen };
-            let (mut timings, mut usage) = (Timings::default(), Usage::default());
-            let mut watch = Stopwatch::new(self.clock);
-            let Answered { ranked, read } =
-                self.rank(&asked, &mut watch, &mut timings, &mut usage).await?;
-            let scores: HashMap<ItemIndex, f32> = ranked.into_iter().collect();
-            let score = |item: &ItemIndex| scores.get(item).copied().unwrap_or(f32::MIN);
-            let scores = candidates.iter().map(score).collect();
-            answers.push(Scores { scores, valid: true, read: Some(read) });
-        }
-        Ok(answers)
+        prompted::answer_batch(self, questions).await
     }
 }

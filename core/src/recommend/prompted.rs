@@ -2,7 +2,11 @@
 //! offers, a session reads it and keeps what the next prompt begins with, and what the prompt left out
 //! follows in the retriever's order.
 
+mod answer;
+
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub(super) use answer::{Answered, Asked, Cost, Ranks, answer_batch, recommend, score_batch};
 
 use super::catalogue::{Catalogue, ItemIndex};
 use super::ranking::{self, Ranked};
@@ -11,8 +15,9 @@ use super::sequence::Clock;
 use super::{ItemId, Scorer};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::models::llama::{Llama, TokenId};
+use crate::models::llama::{Llama, LlamaConfig, TokenId};
 use crate::session::{PrefixCache, Session, SharedPrefixCache, SoftTokens};
+use crate::tokenizer::Tokenizer;
 
 /// Bytes of cached prompt beginnings, unless told otherwise.
 pub const PREFIX_CACHE_BYTES: u64 = 64 << 20;
@@ -113,6 +118,28 @@ pub(super) fn ranked_items(catalogue: &Catalogue, ranked: Vec<Ranked>) -> Result
 pub(super) fn id(catalogue: &Catalogue, item: ItemIndex) -> Result<ItemId> {
     let item = catalogue.get(item).map(|item| item.id.clone());
     item.ok_or_else(|| Error::Internal("an item outside the catalogue".into()))
+}
+
+/// `Err` unless prompts of `max_prompt_tokens`, which may begin with one special token and end answers
+/// with another, are this model's.
+pub(super) fn check_language(
+    recommender: &'static str,
+    model: &LlamaConfig,
+    tokenizer: &Tokenizer,
+    (bos, end): (Option<TokenId>, TokenId),
+    max_prompt_tokens: usize,
+) -> Result<()> {
+    tokenizer.check_vocab_size(model.vocab_size)?;
+    if let Some(id) = bos.into_iter().chain([end]).find(|&id| id as usize >= model.vocab_size) {
+        let expected = format!("tokens below vocab_size {}", model.vocab_size);
+        return Err(Error::argument(recommender, "bos_token_id, end_token_id", expected, id));
+    }
+    let longest = model.max_position_embeddings;
+    if max_prompt_tokens > longest {
+        let (expected, found) = (format!("at most {longest}"), max_prompt_tokens);
+        return Err(Error::argument(recommender, "max_prompt_tokens", expected, found));
+    }
+    Ok(())
 }
 
 /// A language model that reads one prompt after another.

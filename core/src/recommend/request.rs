@@ -192,6 +192,9 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Of these, tokens whose keys and values were cached.
     pub cached_tokens: usize,
+    /// Tokens that were written, for recommenders that write before they rank.
+    #[serde(default)]
+    pub generated_tokens: usize,
     /// Of the prompt's tokens, those that stand for pictures; for `tmf` its soft tokens of items.
     pub image_tokens: usize,
     /// Items of the history the model saw.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::clip_score::ClipScoreArguments;
+use super::summarize::SummarizeArguments;
 use crate::device::Device;
 use crate::encoder::Modality;
 
@@ -50,6 +52,10 @@ pub enum Command {
     Embed(EmbedArguments),
     /// Say in words what pictures show.
     Caption(CaptionArguments),
+    /// Measure whether texts say what their pictures show, by a CLIP.
+    ClipScore(ClipScoreArguments),
+    /// Write what MLLM-SRec's chain says of items and users into its bundle.
+    Summarize(SummarizeArguments),
     /// Continue a text.
     Generate(GenerateArguments),
     /// Logits of the last position.
@@ -164,6 +170,10 @@ pub struct EvaluateArguments {
     /// share of valid answers.
     #[arg(long, value_enum, conflicts_with = "exact")]
     pub answers: Option<AnswersName>,
+    /// Also ask about each user's held-out item and one that is not liked, `random` or what the user did
+    /// this to (`dislike`), and measure the area under the curve of all answers.
+    #[arg(long, value_name = "NEGATIVES", conflicts_with = "answers")]
+    pub pairs: Option<String>,
     /// Also popularity and a first-order Markov chain on the same users; alone, without a bundle or
     /// model, only these.
     #[arg(long)]
@@ -187,7 +197,7 @@ pub struct EvaluateArguments {
         value_names = ["RUN_A", "RUN_B"],
         conflicts_with_all = [
             "bundle", "model", "data", "target_behaviour", "save_candidates", "exact", "users",
-            "answers", "baselines", "record", "diversity_table", "save",
+            "answers", "pairs", "baselines", "record", "diversity_table", "save",
         ]
     )]
     pub compare: Option<Vec<PathBuf>>,
@@ -343,7 +353,7 @@ pub struct EmbedArguments {
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("pictures").required(true))]
 pub struct CaptionArguments {
-    /// A folder of LLaVA-1.5 or Qwen2-VL.
+    /// A folder of LLaVA-1.5 or Qwen2-VL; or `colours`: which colours there are where, by measuring.
     #[arg(long)]
     pub model: PathBuf,
     /// A picture: PNG, JPEG or WebP.

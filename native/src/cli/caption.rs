@@ -10,7 +10,10 @@ use tributary_core::{Error, Result};
 
 use super::arguments::CaptionArguments;
 use super::{Report, progress_bar};
-use crate::caption::{CaptionOptions, Captioned, VisionLanguage, caption_all, open};
+use crate::caption::{
+    COLOURS, CaptionOptions, Captioned, VisionLanguage, caption_all, caption_by_colours, describe,
+    open,
+};
 use crate::data::CATALOGUE_FILE;
 use crate::device::Device;
 use crate::encode::{Inputs, read_picture};
@@ -27,6 +30,9 @@ pub(super) fn caption(arguments: &CaptionArguments, device: Device) -> Result<Re
             }
         },
     };
+    if arguments.model == Path::new(COLOURS) {
+        return by_colours(arguments);
+    }
     with_backend!(device.open()?, b => {
         let model = open(b, &arguments.model)?;
         let model = match arguments.max_picture_tokens {
@@ -36,12 +42,27 @@ pub(super) fn caption(arguments: &CaptionArguments, device: Device) -> Result<Re
         match (&arguments.image, &arguments.data) {
             (Some(path), _) => one(&model, path, arguments, &options),
             (None, Some(data)) => all(&model, data, arguments, &options),
-            (None, None) => {
-                let expected = "--image FILE or --data FOLDER";
-                Err(Error::argument("caption", "input", expected, "neither"))
-            }
+            (None, None) => Err(neither()),
         }
     })
+}
+
+/// In words that need no model.
+fn by_colours(arguments: &CaptionArguments) -> Result<Report> {
+    match (&arguments.image, &arguments.data) {
+        (Some(path), _) => {
+            let caption = describe(&read_picture(path)?);
+            Ok(Report { json: json!({"caption": caption}), text: format!("{caption}\n") })
+        }
+        (None, Some(data)) => written(data, &arguments.out, |inputs, progress| {
+            caption_by_colours(inputs, &arguments.out, progress)
+        }),
+        (None, None) => Err(neither()),
+    }
+}
+
+fn neither() -> Error {
+    Error::argument("caption", "input", "--image FILE or --data FOLDER", "neither")
 }
 
 fn one<B: Backend>(
@@ -66,12 +87,23 @@ fn one<B: Backend>(
     Ok(Report { json, text: format!("{}\n", caption.text) })
 }
 
-/// A prepared folder by its catalogue, any other as a folder of pictures.
 fn all<B: Backend>(
     model: &VisionLanguage<B>,
     data: &Path,
     arguments: &CaptionArguments,
     options: &CaptionOptions,
+) -> Result<Report> {
+    let (prompt, out) = (&arguments.prompt, &arguments.out);
+    written(data, out, |inputs, progress| {
+        caption_all(model, inputs, prompt, options, out, progress)
+    })
+}
+
+/// A prepared folder by its catalogue, any other as a folder of pictures.
+fn written(
+    data: &Path,
+    out: &Path,
+    caption: impl FnOnce(&Inputs, &mut dyn FnMut(usize, usize)) -> Result<Captioned>,
 ) -> Result<Report> {
     let inputs = match data.join(CATALOGUE_FILE).is_file() {
         true => Inputs::of_catalogue(data, Modality::Image)?,
@@ -79,10 +111,7 @@ fn all<B: Backend>(
     };
     let bar = progress_bar(inputs.len() as u64, "pictures");
     let started = std::time::Instant::now();
-    let (prompt, out) = (&arguments.prompt, &arguments.out);
-    let done = caption_all(model, &inputs, prompt, options, out, &mut |done, _| {
-        bar.set_position(done as u64);
-    })?;
+    let done = caption(&inputs, &mut |done, _| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     let failures: Vec<_> =

@@ -13,6 +13,7 @@ use tributary_core::recommend::{Catalogue, Decoding, EmbeddingTable, Recommender
 use tributary_core::{Error, Result};
 
 use super::arguments::{AnswersName, EvaluateArguments, SplitName};
+use super::pairs;
 use super::{Report, progress_bar};
 use crate::bundle::{self, Bundle};
 use crate::data::{Dataset, Split};
@@ -93,7 +94,12 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
             results.extend(evaluate_baselines(scorer, catalogue, data, &options)?);
         }
         save(arguments, &options, &results, data, catalogue)?;
-        report(arguments, &results, diversity)
+        let mut report = report(arguments, &results, diversity)?;
+        if let Some(negatives) = &arguments.pairs {
+            let asked = (negatives.as_str(), options.users, arguments.seed);
+            pairs::add(&mut report, &pairs::pairs(scorer, catalogue, data, options.split, asked)?)?;
+        }
+        Ok(report)
     })
 }
 

@@ -14,6 +14,7 @@ use super::almost_rec::AlmostRecTrainConfig;
 use super::burn_backend::BurnDevice;
 use super::clip::ClipTrainConfig;
 use super::graph::GraphTrainConfig;
+use super::mllm_srec::MllmSrecTrainConfig;
 use super::mllm4rec::Mllm4RecTrainConfig;
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
@@ -38,7 +39,8 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Steps that one point of the training curve covers.
     pub log_every: u64,
-    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on; of a CLIP `recall@1`.
+    /// Validation metric, larger is better: `ndcg@10`, `hit_rate@5` and so on; of a CLIP `recall@1`, of
+    /// MLLM-SRec `auc`.
     pub metric: String,
     /// Of the initial weights, the order of examples and dropout.
     pub seed: u32,
@@ -77,6 +79,8 @@ pub enum AnyConfig {
     AlmostRec(Box<AlmostRecTrainConfig>),
     /// `mllm4rec`.
     Mllm4Rec(Box<Mllm4RecTrainConfig>),
+    /// `mllm_srec`.
+    MllmSrec(Box<MllmSrecTrainConfig>),
 }
 
 impl AnyConfig {
@@ -108,6 +112,9 @@ impl AnyConfig {
             Some("mllm4rec") => {
                 Ok(Self::Mllm4Rec(Box::new(Mllm4RecTrainConfig::parse(path, &text)?)))
             }
+            Some("mllm_srec") => {
+                Ok(Self::MllmSrec(Box::new(MllmSrecTrainConfig::parse(path, &text)?)))
+            }
             Some("tmf") => Ok(Self::Tmf(Box::new(TmfTrainConfig::parse(path, &text)?))),
             Some("sasrec" | "lru_rec" | "gru4rec" | "bpr") | None => {
                 Ok(Self::Sequence(Box::new(TrainConfig::parse(path, &text)?)))
@@ -115,7 +122,8 @@ impl AnyConfig {
             Some(found) => {
                 let (file, supported) = (
                     file_name(path),
-                    "sasrec, lru_rec, gru4rec, bpr, mbht, lightgcn, clip, tmf, almostrec, mllm4rec"
+                    "sasrec, lru_rec, gru4rec, bpr, mbht, lightgcn, clip, tmf, almostrec, mllm4rec, \
+                     mllm_srec"
                         .to_owned(),
                 );
                 let (field, found) = ("model.kind".to_owned(), found.to_owned());
@@ -140,6 +148,7 @@ impl AnyConfig {
             Self::Tmf(config) => super::tmf::run(config, options, progress),
             Self::AlmostRec(config) => super::almost_rec::run(config, options, progress),
             Self::Mllm4Rec(config) => super::mllm4rec::run(config, options, progress),
+            Self::MllmSrec(config) => super::mllm_srec::run(config, options, progress),
         }
     }
 
@@ -152,6 +161,7 @@ impl AnyConfig {
             Self::Tmf(config) => &config.training,
             Self::AlmostRec(config) => &config.training,
             Self::Mllm4Rec(config) => &config.training,
+            Self::MllmSrec(config) => &config.training,
         }
     }
 
@@ -164,6 +174,7 @@ impl AnyConfig {
             Self::Tmf(config) => config.data.licence.as_deref(),
             Self::AlmostRec(config) => config.data.licence.as_deref(),
             Self::Mllm4Rec(config) => config.data.licence.as_deref(),
+            Self::MllmSrec(config) => config.data.licence.as_deref(),
         }
     }
 }

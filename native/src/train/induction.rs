@@ -44,7 +44,7 @@ const NAMED: f32 = 3.0;
 /// Overwrites the weights of a model that [`Initial::FanIn`](tributary_core::weights::Initial) has
 /// drawn. `gathers`: the level of a model that points. One layer, or one head, is too few; such a
 /// model stays as it is.
-pub(super) fn prepare(
+pub(in crate::train) fn prepare(
     b: &Burn,
     config: &LlamaConfig,
     gathers: Option<Level>,

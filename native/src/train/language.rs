@@ -251,15 +251,18 @@ impl Language {
 
     /// How prompts begin and answers end in this model.
     pub(super) fn prompt_options(&self, options: PromptOptions) -> Result<PromptOptions> {
-        let (bos_token_id, end_token_id) = (self.config()?.bos_token_id, self.end_token_id()?);
+        let (bos_token_id, end_token_id) = self.special_tokens()?;
         Ok(PromptOptions { bos_token_id, end_token_id, ..options })
     }
 
-    /// What ends an answer.
-    pub(super) fn end_token_id(&self) -> Result<TokenId> {
-        self.config()?.eos_token_ids.first().copied().ok_or_else(|| {
+    /// What begins a prompt, and what ends an answer.
+    pub(super) fn special_tokens(&self) -> Result<(Option<TokenId>, TokenId)> {
+        let config = self.config()?;
+        let end: Option<TokenId> = config.eos_token_ids.first().copied();
+        let end = end.ok_or_else(|| {
             Error::file("config.json", "eos_token_id", "a token that ends an answer", "none")
-        })
+        })?;
+        Ok((config.bos_token_id, end))
     }
 
     /// Whether it is to be trained from the start.

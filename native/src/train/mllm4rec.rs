@@ -12,7 +12,7 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::models::sequence::SequenceConfig;
 use tributary_core::prompt::{LetterOptions, LetterPrompts, LetterTemplate, template_json};
 use tributary_core::recommend::{
-    Catalogue, MLLM4REC_CONFIG, Mllm4RecConfig, RETRIEVER_FILES, SequenceRecommender, TEMPLATE,
+    Catalogue, MLLM4REC_CONFIG, Mllm4RecConfig, SequenceRecommender, TEMPLATE,
 };
 use tributary_core::weights::Weights;
 use tributary_core::{Context, Error, Result};
@@ -20,14 +20,15 @@ use tributary_core::{Context, Error, Result};
 use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::checkpoint::write_atomically;
 use super::config::{self, FitConfig, TrainingConfig};
+use super::induction;
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
+use super::retriever::retriever_files;
 use super::schedule::Schedule;
 use super::sequence::{DataConfig, check_items, digest};
 use super::trainer::{FitOptions, TrainReport, fit};
-use super::{WEIGHTS, induction};
-use crate::caption;
+use crate::caption::Captions;
 use crate::data::{CATALOGUE_FILE, Dataset};
 use crate::files;
 use objective::LetterObjective;
@@ -170,7 +171,7 @@ pub fn run(
     let fit_config = FitConfig::checked(training, &config.optimizer, &config.schedule)?;
     let mut dataset = data.read(false)?;
     if let Some(path) = &model.captions {
-        caption::describe(path, &mut dataset.catalogue)?;
+        Captions::read(path)?.apply(&mut dataset.catalogue)?;
     }
     let popularity = dataset.popularity();
     dataset.catalogue.set_popularity(&popularity)?;
@@ -186,13 +187,9 @@ pub fn run(
         seed,
         || vocabulary_texts(&dataset.catalogue, &config.prompt, &template_toml),
     )?;
-    let options_of = language.config()?;
+    let (bos_token_id, end_token_id) = language.special_tokens()?;
     let served = Mllm4RecConfig {
-        prompt: LetterOptions {
-            bos_token_id: options_of.bos_token_id,
-            end_token_id: language.end_token_id()?,
-            ..config.prompt.clone()
-        },
+        prompt: LetterOptions { bos_token_id, end_token_id, ..config.prompt.clone() },
         cold_candidates: model.cold_candidates,
     };
     served.check("configuration")?;
@@ -234,15 +231,14 @@ pub fn run(
 
     let out = &options.out;
     language.write(out, &files::open_checkpoint(&report.weights)?, |_| true)?;
-    let retriever = files::open_model(&model.retriever)?;
-    let copied = model.retriever.join(WEIGHTS);
-    let weights = std::fs::read(&copied).map_err(|e| Error::io(copied.display(), e))?;
+    let [(config_name, retriever_config), (weights_name, weights)] =
+        retriever_files(&model.retriever, &dataset)?;
     for (name, bytes) in [
         (MLLM4REC_CONFIG, served.to_json()?.as_bytes()),
         (TEMPLATE, template_json(TEMPLATE, &template_toml)?.as_bytes()),
         (CATALOGUE_FILE, dataset.catalogue.to_jsonl()?.as_bytes()),
-        (RETRIEVER_FILES[0], retriever.config.as_bytes()),
-        (RETRIEVER_FILES[1], &weights),
+        (config_name, &retriever_config),
+        (weights_name, &weights),
     ] {
         write_atomically(&out.join(name), bytes)?;
     }

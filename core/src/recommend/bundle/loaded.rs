@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ALMOST_REC, BUNDLE_FILE, BundleFile, BundleManifest, BundleText, MLLM4REC, TMF};
+use super::{
+    ALMOST_REC, BUNDLE_FILE, BundleFile, BundleManifest, BundleText, MLLM_SREC, MLLM4REC, TMF,
+};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::sequence::SequenceConfig;
@@ -47,6 +49,8 @@ impl Bundle {
             bundle.manifest.recommender = ALMOST_REC.into();
         } else if bundle.has("mllm4rec") {
             bundle.manifest.recommender = MLLM4REC.into();
+        } else if bundle.has("mllm_srec") {
+            bundle.manifest.recommender = MLLM_SREC.into();
         } else if let Some(kind) = kind {
             bundle.manifest.recommender = (*kind).into();
         }
@@ -133,7 +137,8 @@ impl Bundle {
         if !SequenceConfig::MODEL_TYPES.contains(&kind) {
             let (sequence, graph) =
                 (SequenceConfig::MODEL_TYPES.join(", "), GRAPH_RECOMMENDERS.join(", "));
-            let known = format!("{sequence}, {graph}, {TMF}, {ALMOST_REC}, {MLLM4REC}");
+            let known =
+                format!("{sequence}, {graph}, {TMF}, {ALMOST_REC}, {MLLM4REC}, {MLLM_SREC}");
             return Err(self.unsupported(&known));
         }
         let (name, text) = self.text("config")?;

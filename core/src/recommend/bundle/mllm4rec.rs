@@ -8,7 +8,9 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::llama::{Llama, LlamaConfig};
 use crate::prompt::LetterTemplate;
-use crate::recommend::{Mllm4RecConfig, Mllm4RecParts, Mllm4RecRecommender, SequenceRecommender};
+use crate::recommend::{
+    Catalogue, Mllm4RecConfig, Mllm4RecParts, Mllm4RecRecommender, SequenceRecommender,
+};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
@@ -28,6 +30,18 @@ impl Bundle {
         let config = Mllm4RecConfig::parse(name, &json)?;
         let (name, toml) = self.text("template")?;
         let template = LetterTemplate::parse(name, &toml)?;
+        let (model, tokenizer, catalogue) = self.language_model(backend)?;
+        let parts = Mllm4RecParts { model, tokenizer, template, catalogue };
+        let retriever = self.sequence_model("retriever_config", "retriever", backend)?;
+        let recommender = Mllm4RecRecommender::new(backend.clone(), parts, config)?;
+        Ok(recommender.with_retriever(retriever))
+    }
+
+    /// The language model, its tokenizer and the items that its prompts name.
+    pub(super) fn language_model<B: Backend>(
+        &self,
+        backend: &B,
+    ) -> Result<(Llama<B>, Arc<Tokenizer>, Catalogue)> {
         let (name, json) = self.text("config")?;
         let llama = LlamaConfig::parse(name, &json)?;
         let model = Llama::load(&Weights::new(backend, &self.checkpoint("model")?), llama)?;
@@ -36,9 +50,6 @@ impl Bundle {
         let catalogue = self.catalogue()?.ok_or_else(|| {
             Error::file(BUNDLE_FILE, "component catalogue", "the items of the model", "none")
         })?;
-        let parts = Mllm4RecParts { model, tokenizer, template, catalogue };
-        let retriever = self.sequence_model("retriever_config", "retriever", backend)?;
-        let recommender = Mllm4RecRecommender::new(backend.clone(), parts, config)?;
-        Ok(recommender.with_retriever(retriever))
+        Ok((model, tokenizer, catalogue))
     }
 }
