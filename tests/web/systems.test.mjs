@@ -45,6 +45,30 @@ window = { max_items = 6, keep_items = 4, max_tokens = 120, keep_tokens = 90 }
 ${LANGUAGE}[examples]
 per_user = 1
 ${DATA}`],
+  ['mllm_srec', `[model]
+kind = 'mllm_srec'
+retriever = 'lru_rec'
+max_candidates = 4
+[model.prompt]
+chain = 'prefix'
+wording = 'text'
+window = 3
+step = 2
+max_item_tokens = 8
+max_summary_tokens = 8
+max_prompt_tokens = 800
+${LANGUAGE}[data]
+path = 'shop'
+target_behaviour = 'buy'
+negatives = 'random'
+prompts_per_user = 1
+targets = 2
+validation_users = 5
+[training]
+epochs = 1
+batch_size = 16
+metric = 'auc'
+`],
 ];
 
 const why = skip || (!existsSync(PROGRAM) && `no program at ${PROGRAM}: cargo build, or set TRIBUTARY`);
@@ -113,7 +137,7 @@ describe('every system answers in the page as natively', { skip: why }, () => {
     const known = JSON.parse(read('catalogue.jsonl').toString().split('\n')[0]).id;
     const places = await page.evaluate(async ([url, known]) => {
       const recommender = await tributary.Recommender.fromPretrained(url, { device: 'wasm', cache: 'memory' });
-      await recommender.setCatalog([{ id: 'new', title: 'a new lamp', caption: 'a round, red lamp' }], { merge: true });
+      await recommender.setCatalog([{ id: 'new', title: 'a new lamp', caption: 'a round, red lamp' }], { mode: 'add' });
       const { items } = await recommender.recommend({ history: [{ item: known }], k: 1000 });
       recommender.dispose();
       return { place: items.findIndex(({ id }) => id === 'new'), items: items.length };
