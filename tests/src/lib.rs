@@ -82,6 +82,16 @@ pub fn program() -> PathBuf {
     path
 }
 
+/// Runs the program with `--json`; its one JSON object, or what it says of its failure.
+pub fn tributary(arguments: &[&str]) -> Result<serde_json::Value, String> {
+    let output = std::process::Command::new(program()).args(arguments).arg("--json").output();
+    let output = output.expect("it runs");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(serde_json::from_slice(&output.stdout).expect("one JSON object"))
+}
+
 /// The folder of read-only test material beside the repository, if this machine has it.
 pub fn shared() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));

@@ -2,7 +2,6 @@
 //! over a folder and a catalogue, interrupted anywhere and resumed.
 
 use std::path::Path;
-use std::process::Command;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
 use pollster::block_on;
@@ -24,7 +23,7 @@ use tributary_tests::files::assert_refused;
 use tributary_tests::folder::Folder;
 use tributary_tests::language::folder;
 use tributary_tests::suite::read;
-use tributary_tests::{nmse, on_each_backend};
+use tributary_tests::{nmse, on_each_backend, tributary};
 
 const KINDS: [&str; 2] = ["llava", "qwen2-vl"];
 
@@ -241,16 +240,6 @@ fn answers_stop_sample_and_refuse() {
     }
     let other = folder("llama-gqa");
     assert_refused("llama", open(Cpu::new(), &other), &["model_type", "llava, qwen2_vl"]);
-}
-
-/// Runs the program; its one JSON object, or what it says of its failure.
-fn tributary(arguments: &[&str]) -> Result<Value, String> {
-    let program = tributary_tests::program();
-    let output = Command::new(program).args(arguments).arg("--json").output().expect("it runs");
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(serde_json::from_slice(&output.stdout).expect("one JSON object"))
 }
 
 fn text(path: &Path) -> &str {

@@ -2,7 +2,6 @@
 //! damaged, quantised.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
 use pollster::block_on;
@@ -18,17 +17,7 @@ use tributary_core::tokenizer::{Tokenizer, Vocabulary};
 use tributary_tests::files::assert_refused;
 use tributary_tests::folder::Folder;
 use tributary_tests::language::{Expected, folder, with_tokenizer};
-use tributary_tests::{assert_parity, nmse, shared};
-
-/// Runs the program; its one JSON object, or what it says of its failure.
-fn tributary(arguments: &[&str]) -> Result<Value, String> {
-    let program = tributary_tests::program();
-    let output = Command::new(program).args(arguments).arg("--json").output().expect("it runs");
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(serde_json::from_slice(&output.stdout).expect("one JSON object"))
-}
+use tributary_tests::{assert_parity, nmse, shared, tributary};
 
 fn embedding(arguments: &[&str]) -> Vec<f32> {
     let answer = tributary(arguments).unwrap();

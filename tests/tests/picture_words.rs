@@ -2,11 +2,10 @@
 //! shows.
 
 use std::path::Path;
-use std::process::Command;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
 use pollster::block_on;
-use serde_json::{Value, json};
+use serde_json::json;
 use tributary::caption::{Captions, caption_by_colours, describe};
 use tributary::clip_score::clip_score;
 use tributary::encode::Inputs;
@@ -17,15 +16,7 @@ use tributary_core::recommend::Catalogue;
 use tributary_tests::files::assert_refused;
 use tributary_tests::folder::Folder;
 use tributary_tests::language::with_tokenizer;
-
-fn tributary(arguments: &[&str]) -> Result<Value, String> {
-    let program = tributary_tests::program();
-    let output = Command::new(program).args(arguments).arg("--json").output().expect("it runs");
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(serde_json::from_slice(&output.stdout).expect("one JSON object"))
-}
+use tributary_tests::tributary;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a UTF-8 path")

@@ -1,7 +1,6 @@
 //! MLLM-SRec from a configuration to a bundle: tuned, asked yes or no, summarised offline, quantised.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tributary::bundle;
@@ -17,11 +16,7 @@ use tributary_tests::files::{assert_refused, tensors};
 use tributary_tests::folder::Folder;
 
 fn tributary(arguments: &[&str]) -> Value {
-    let program = tributary_tests::program();
-    let output = Command::new(program).args(arguments).arg("--json").output().expect("it runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).expect("one JSON object")
+    tributary_tests::tributary(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
 }
 
 fn text(path: &Path) -> &str {
