@@ -137,6 +137,19 @@ pub trait Backend: Clone + Debug {
         weight: &Self::Matrix,
         bias: Option<&Self::Vector>,
     ) -> Result<Self::Tensor>;
+    /// [`Backend::linear`] of one input by several weights, which a backend may compute side by side.
+    fn linears<const N: usize>(
+        &self,
+        x: &Self::Tensor,
+        layers: [(&Self::Matrix, Option<&Self::Vector>); N],
+    ) -> Result<[Self::Tensor; N]> {
+        // Anything of the type: all are overwritten.
+        let mut results = layers.map(|_| x.clone());
+        for (y, (weight, bias)) in results.iter_mut().zip(layers) {
+            *y = self.linear(x, weight, bias)?;
+        }
+        Ok(results)
+    }
     /// [`Backend::linear`] for the asked rows of `weight` only: (rows, in) -> (rows, asked).
     /// A language model's head is asked for a few of its many tokens.
     fn linear_rows(

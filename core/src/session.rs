@@ -24,7 +24,7 @@ use crate::nn::{AxesPosition, KvCache, KvUse};
 
 /// Tokens of a prompt computed at a time: bounds the memory of activations, and costs nothing that
 /// could be measured.
-const PREFILL_TOKENS: usize = 256;
+const PREFILL_TOKENS: usize = 128;
 /// Rows of full-vocabulary logits held at a time while candidates are scored.
 const LOGIT_ROWS: usize = 128;
 

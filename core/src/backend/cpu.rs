@@ -207,6 +207,14 @@ impl Backend for Cpu {
         linear::linear(self.level, x, weight, bias)
     }
 
+    fn linears<const N: usize>(
+        &self,
+        x: &Tensor,
+        layers: [(&Matrix, Option<&Vector>); N],
+    ) -> Result<[Tensor; N]> {
+        linear::linears(self.level, x, layers)
+    }
+
     fn linear_rows(&self, x: &Tensor, weight: &Matrix, asked: &[u32]) -> Result<Tensor> {
         linear::linear_rows(self.level, x, weight, asked)
     }

@@ -74,9 +74,7 @@ impl<B: Backend> Attention<B> {
         layer: usize,
         kv: &mut KvUse<'_, B>,
     ) -> Result<B::Tensor> {
-        let q = self.q_proj.forward(b, hidden)?;
-        let k = self.k_proj.forward(b, hidden)?;
-        let v = self.v_proj.forward(b, hidden)?;
+        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], b, hidden)?;
 
         // Rotate before caching: a cached key keeps its absolute position for good, so a new event
         // touches its own rows and never the history.
@@ -127,8 +125,7 @@ impl<B: Backend> Mlp<B> {
     }
 
     fn forward(&self, b: &B, hidden: &B::Tensor) -> Result<B::Tensor> {
-        let gate = self.gate_proj.forward(b, hidden)?;
-        let up = self.up_proj.forward(b, hidden)?;
+        let [gate, up] = Linear::forward_all([&self.gate_proj, &self.up_proj], b, hidden)?;
         self.down_proj.forward(b, &b.gated(&gate, &up, self.hidden_act)?)
     }
 }

@@ -39,4 +39,14 @@ impl<B: Backend> Linear<B> {
     pub fn forward(&self, b: &B, x: &B::Tensor) -> Result<B::Tensor> {
         b.linear(x, &self.weight, self.bias.as_ref()).at(|| "Linear")
     }
+
+    /// [`Linear::forward`] of several layers with the same input.
+    pub fn forward_all<const N: usize>(
+        layers: [&Self; N],
+        b: &B,
+        x: &B::Tensor,
+    ) -> Result<[B::Tensor; N]> {
+        let layers = layers.map(|layer| (&layer.weight, layer.bias.as_ref()));
+        b.linears(x, layers).at(|| "Linear")
+    }
 }

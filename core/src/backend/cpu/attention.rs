@@ -1,5 +1,7 @@
 //! softmax(q k^T / sqrt(head_dim), masked) v, per head, over a shared prefix and own segments.
 
+mod few_rows;
+
 use std::ops::Range;
 
 use super::super::{Attend, HeadShape, Mask, check};
@@ -45,6 +47,10 @@ pub(super) fn attention(
         }
     }
     let mut y = vec![0.0; q.data.len()];
+    // For few rows, and for plain Rust, a matrix product gains nothing over dot products.
+    let (few, tiles): (Vec<Tile>, Vec<Tile>) =
+        tiles.into_iter().partition(|tile| tile.rows.len() <= FEW_ROWS || level == Level::Scalar);
+    few_rows::attention(level, [q, k, v], attend, heads, &few, &mut y);
     let out = Shared::new(&mut y);
     let work = tiles.len() * heads.num_attention_heads;
     // Small segments share a task, so that a thread's buffer serves many.
@@ -110,57 +116,18 @@ fn one_head(
 
     scores.clear();
     scores.resize(rows * keys, 0.0);
-    let few = rows <= FEW_ROWS || level == Level::Scalar;
-    if few {
-        level.run(
-            #[inline(always)]
-            || {
-                for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                    let query = &q.data[q_at + row * q_size..][..head_dim];
-                    let (cached, fresh) = scores.split_at_mut(prefix);
-                    for (part, scores) in [(k.prefix, cached), (k.own, fresh)] {
-                        for (key, score) in scores.iter_mut().enumerate() {
-                            let key = &part[key * kv_size..][..head_dim];
-                            *score = heads.scale() * math::dot(query, key);
-                        }
-                    }
-                }
-            },
-        );
-    } else {
-        let target = Shared::new(scores);
-        for (part, at, n) in [(k.prefix, 0, prefix), (k.own, prefix, own)] {
-            if n > 0 {
-                let target = Target { matrix: &target, at, stride: keys, accumulate: false };
-                let part = View::new(part, [n, head_dim], kv_size).transposed();
-                product(target, heads.scale(), queries, part, false);
-            }
+    let target = Shared::new(scores);
+    for (part, at, n) in [(k.prefix, 0, prefix), (k.own, prefix, own)] {
+        if n > 0 {
+            let target = Target { matrix: &target, at, stride: keys, accumulate: false };
+            let part = View::new(part, [n, head_dim], kv_size).transposed();
+            product(target, heads.scale(), queries, part, false);
         }
     }
     softmax(level, scores, keys, |row| match attend.mask {
         Mask::Causal => keys + row + 1 - rows,
         Mask::Bidirectional => keys,
     });
-    if few {
-        let mut context = vec![0.0; head_dim];
-        for (row, scores) in scores.chunks_exact(keys).enumerate() {
-            context.fill(0.0);
-            level.run(
-                #[inline(always)]
-                || {
-                    let (cached, fresh) = scores.split_at(prefix);
-                    for (part, scores) in [(v.prefix, cached), (v.own, fresh)] {
-                        for (key, &score) in scores.iter().enumerate() {
-                            let value = &part[key * kv_size..][..head_dim];
-                            context.iter_mut().zip(value).for_each(|(y, v)| *y += score * v);
-                        }
-                    }
-                },
-            );
-            out.write(q_at + row * q_size, &context);
-        }
-        return;
-    }
     for (part, at, n, accumulate) in
         [(v.prefix, 0, prefix, false), (v.own, prefix, own, prefix > 0)]
     {

@@ -9,6 +9,9 @@ mod neon;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::Level;
 use super::quantized::{PANEL, Row};
 use crate::dtype::BLOCK;
@@ -22,23 +25,37 @@ pub(super) struct Panel {
     scales: Vec<f32>,
 }
 
-/// out[i] = sum over blocks of (w scale * x scale) * dot(w codes, x codes), for each weight row.
-/// `codes` (out, blocks * 32), `scales` (out, blocks).
+/// out[i] = sum over blocks of (w scale * x scale) * dot(w codes, x codes), for each weight row:
+/// every one of `rows` rows of x, `write(row, out)`. `codes` (out.len(), blocks * 32), `scales`
+/// (out.len(), blocks).
 #[inline]
-pub(super) fn rows(level: Level, codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32]) {
-    assert_eq!(codes.len(), out.len() * x.codes.len(), "codes of every weight row");
-    assert_eq!(scales.len(), out.len() * x.scales.len(), "scales of every weight row");
-    assert_eq!(x.codes.len(), x.scales.len() * BLOCK, "whole blocks");
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni => avx512::rows(codes, scales, x, out),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => avx2::rows(codes, scales, x, out),
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => neon::rows(codes, scales, x, out),
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        Level::Simd128 => simd128::rows(codes, scales, x, out),
-        _ => each_row(codes, scales, x, out, scalar),
+pub(super) fn rows<'a>(
+    level: Level,
+    (codes, scales): (&[i8], &[f16]),
+    rows: usize,
+    row: impl Fn(usize) -> Row<'a>,
+    out: &mut [f32],
+    mut write: impl FnMut(usize, &[f32]),
+) {
+    // AVX-512 reads the halves as they are.
+    let floats = if level == Level::Avx512Vnni { Vec::new() } else { scales.to_f32_vec() };
+    for i in 0..rows {
+        let x = row(i);
+        assert_eq!(codes.len(), out.len() * x.codes.len(), "codes of every weight row");
+        assert_eq!(scales.len(), out.len() * x.scales.len(), "scales of every weight row");
+        assert_eq!(x.codes.len(), x.scales.len() * BLOCK, "whole blocks");
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => avx512::rows(codes, scales, x, out),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::rows(codes, &floats, x, out),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon::rows(codes, &floats, x, out),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Simd128 => simd128::rows(codes, &floats, x, out),
+            _ => each_row(codes, &floats, x, out, scalar),
+        }
+        write(i, out);
     }
 }
 
@@ -65,7 +82,7 @@ fn scalar(w: &[i8; BLOCK], x: &[i8; BLOCK]) -> i32 {
 }
 
 /// Reorders up to [`PANEL`] weight rows for [`panel`]; missing rows are zero.
-pub(super) fn pack(codes: &[i8], scales: &[f32], blocks: usize, panel: &mut Panel) {
+pub(super) fn pack(codes: &[i8], scales: &[f16], blocks: usize, panel: &mut Panel) {
     let stride = blocks * BLOCK;
     // 128 is the code 0.
     panel.codes.clear();
@@ -84,8 +101,8 @@ pub(super) fn pack(codes: &[i8], scales: &[f32], blocks: usize, panel: &mut Pane
             let packed = quad.map(|code| code as u8 ^ 0x80);
             group[row * 4..][..4].copy_from_slice(&packed);
         }
-        for (block, &scale) in scales.iter().enumerate() {
-            panel.scales[block * PANEL + row] = scale;
+        for (block, scale) in scales.iter().enumerate() {
+            panel.scales[block * PANEL + row] = scale.to_f32();
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pulp::WithSimd;
+
 /// A level of instructions. Every level computes the same function; tests run all there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -48,13 +50,19 @@ impl Level {
     /// Runs `f` compiled for this level: an inlined closure over plain loops is vectorised for it.
     #[inline]
     pub(super) fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        self.with_simd(f)
+    }
+
+    /// Runs `f` with this level's vectors, for what no loop says well.
+    #[inline]
+    pub(super) fn with_simd<F: WithSimd>(self, f: F) -> F::Output {
         match self {
-            Self::Scalar => f(),
+            Self::Scalar => f.with_simd(pulp::Scalar),
             // pulp alone would take AVX-512 wherever it finds it.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => match pulp::x86::V3::try_new() {
                 Some(v3) => pulp::Arch::V3(v3).dispatch(f),
-                None => f(),
+                None => f.with_simd(pulp::Scalar),
             },
             _ => pulp::Arch::new().dispatch(f),
         }

@@ -21,28 +21,56 @@ pub(super) fn linear(
     weight: &Matrix,
     bias: Option<&Vector>,
 ) -> Result<Tensor> {
-    check::linear(x.shape, weight.shape, bias.map(|bias| bias.0.len()))?;
-    let ([rows, cols], out) = (x.shape, weight.shape[0]);
-    let mut y = vec![0.0; check::elements("linear", [rows, out])?];
-    if y.is_empty() {
-        return Ok(Tensor::new(y, [rows, out]));
+    let [y] = linears(level, x, [(weight, bias)])?;
+    Ok(y)
+}
+
+/// Products of one x by several weights, their tasks side by side: a thread that has finished one
+/// helps with the next, where waiting would cost as much as a product of one row.
+pub(super) fn linears<const N: usize>(
+    level: Level,
+    x: &Tensor,
+    layers: [(&Matrix, Option<&Vector>); N],
+) -> Result<[Tensor; N]> {
+    let rows = x.shape[0];
+    let mut results = layers.map(|_| Vec::new());
+    for (y, (weight, bias)) in results.iter_mut().zip(layers) {
+        check::linear(x.shape, weight.shape, bias.map(|bias| bias.0.len()))?;
+        *y = vec![0.0; check::elements("linear", [rows, weight.shape[0]])?];
     }
+    if layers.iter().any(|(weight, _)| weight.values.rounds_activations()) {
+        // Not inside the tasks, where all would wait for the first.
+        x.int8(level);
+    }
+    threads::each(results.iter_mut().zip(layers).collect(), |(y, (weight, bias))| {
+        if !y.is_empty() {
+            fill(level, x, weight, bias, y);
+        }
+    });
+    Ok(std::array::from_fn(|i| {
+        Tensor::new(std::mem::take(&mut results[i]), [rows, layers[i].0.shape[0]])
+    }))
+}
+
+/// Writes y (rows, out), shapes checked.
+fn fill(level: Level, x: &Tensor, weight: &Matrix, bias: Option<&Vector>, y: &mut [f32]) {
+    let ([rows, cols], out) = (x.shape, weight.shape[0]);
     match &weight.values {
-        Values::F32(values) => float(level, x, &mut y, out, &|first, count, task| {
+        Values::F32(values) => float(level, x, y, out, &|first, count, task| {
             task(&values.get()[first * cols..][..count * cols]);
         }),
-        Values::F16(values) => float(level, x, &mut y, out, &|first, count, task| {
+        Values::F16(values) => float(level, x, y, out, &|first, count, task| {
             let mut scratch = vec![0.0; count * cols];
             values.get()[first * cols..][..count * cols].convert_to_f32_slice(&mut scratch);
             task(&scratch);
         }),
         Values::Quantized(values) if values.rounds_activations() => {
-            quantized::linear(level, x.int8(level), values, &mut y, out);
+            quantized::linear(level, x.int8(level), values, y, out);
         }
         Values::Quantized(values) if rows <= FEW_ROWS => {
-            quantized::linear_exact(level, x, values, &mut y, out);
+            quantized::linear_exact(level, x, values, y, out);
         }
-        Values::Quantized(values) => float(level, x, &mut y, out, &|first, count, task| {
+        Values::Quantized(values) => float(level, x, y, out, &|first, count, task| {
             let mut scratch = vec![0.0; count * cols];
             level.run(
                 #[inline(always)]
@@ -52,16 +80,15 @@ pub(super) fn linear(
         }),
     }
     if let Some(bias) = bias {
-        threads::rows(&mut y, out, |_, y| {
+        threads::rows(y, out, |_, y| {
             for y in y.chunks_exact_mut(out) {
                 y.iter_mut().zip(bias.0.iter()).for_each(|(y, b)| *y += b);
             }
         });
     }
     if let Some(lora) = &weight.lora {
-        add_lora(x, lora, &mut y, out);
+        add_lora(x, lora, y, out);
     }
-    Ok(Tensor::new(y, [rows, out]))
 }
 
 /// Hands out rows of a weight as f32: `(first, count, task)` calls `task` with them.

@@ -91,6 +91,11 @@ impl Matrix {
 }
 
 impl Values {
+    /// True where products round the activations to int8.
+    pub(super) fn rounds_activations(&self) -> bool {
+        matches!(self, Self::Quantized(quantized) if quantized.rounds_activations())
+    }
+
     /// Writes row `row` of the stored values as f32.
     pub(super) fn row(&self, row: usize, out: &mut [f32]) {
         let at = row * out.len()..(row + 1) * out.len();
@@ -146,16 +151,14 @@ impl Quantized {
     }
 
     /// The scales of `rows` rows from `first` on, (rows, blocks).
-    pub(super) fn scales<'a>(
-        &self,
-        first: usize,
-        rows: usize,
-        scratch: &'a mut Vec<f32>,
-    ) -> &'a [f32] {
+    pub(super) fn scales(&self, first: usize, rows: usize) -> &[f16] {
         let blocks = self.blocks();
-        scratch.resize(rows * blocks, 0.0);
-        self.scales.get()[first * blocks..][..rows * blocks].convert_to_f32_slice(scratch);
-        scratch
+        &self.scales.get()[first * blocks..][..rows * blocks]
+    }
+
+    /// The same as f32.
+    pub(super) fn float_scales(&self, first: usize, rows: usize) -> Vec<f32> {
+        self.scales(first, rows).to_f32_vec()
     }
 
     /// Whole rows from `first` on as f32.
@@ -164,10 +167,10 @@ impl Quantized {
         if self.cols == 0 {
             return;
         }
-        let (mut codes, mut scales) = (Vec::new(), Vec::new());
+        let mut codes = Vec::new();
         let rows = out.len() / self.cols;
         let codes = self.codes(first, rows, &mut codes);
-        let scales = self.scales(first, rows, &mut scales);
+        let scales = self.float_scales(first, rows);
         let rows =
             codes.chunks_exact(self.blocks() * BLOCK).zip(scales.chunks_exact(self.blocks()));
         for (out, (codes, scales)) in out.chunks_exact_mut(self.cols).zip(rows) {

@@ -115,7 +115,7 @@ pub(super) fn linear(level: Level, x: &QuantizedRows, w: &Quantized, y: &mut [f3
                 #[inline(always)]
                 || w.codes(first, count, &mut scratch.codes),
             );
-            let scales = w.scales(first, count, &mut scratch.scales);
+            let scales = w.scales(first, count);
             if x.rows >= PANEL_ROWS && level == Level::Avx512Vnni {
                 dot::pack(codes, scales, x.blocks, &mut scratch.panel);
                 dot::panel(
@@ -128,11 +128,15 @@ pub(super) fn linear(level: Level, x: &QuantizedRows, w: &Quantized, y: &mut [f3
                 );
                 continue;
             }
-            for row in 0..x.rows {
-                let mut values = [0.0; PANEL];
-                dot::rows(level, codes, scales, x.row(row), &mut values[..count]);
-                y.write(row * out + first, &values[..count]);
-            }
+            let mut values = [0.0; PANEL];
+            dot::rows(
+                level,
+                (codes, scales),
+                x.rows,
+                |row| x.row(row),
+                &mut values[..count],
+                |row, values| y.write(row * out + first, values),
+            );
         }
     });
 }
@@ -143,17 +147,17 @@ pub(super) fn linear_exact(level: Level, x: &Tensor, w: &Quantized, y: &mut [f32
     threads::parallel(out.div_ceil(PANEL * 4), |slab| {
         let first = slab * PANEL * 4;
         let count = (PANEL * 4).min(out - first);
-        let mut scratch = Scratch::default();
+        let mut codes = Vec::new();
         let codes = level.run(
             #[inline(always)]
-            || w.codes(first, count, &mut scratch.codes),
+            || w.codes(first, count, &mut codes),
         );
-        let scales = w.scales(first, count, &mut scratch.scales);
+        let scales = w.float_scales(first, count);
         let mut values = [0.0; PANEL * 4];
         for row in 0..x.shape[0] {
             level.run(
                 #[inline(always)]
-                || float_dots(x.row(row), codes, scales, &mut values[..count]),
+                || float_dots(x.row(row), codes, &scales, &mut values[..count]),
             );
             y.write(row * out + first, &values[..count]);
         }
@@ -189,16 +193,14 @@ fn float_dots(x: &[f32], codes: &[i8], scales: &[f32], out: &mut [f32]) {
 #[derive(Default)]
 struct Scratch {
     codes: Vec<i8>,
-    scales: Vec<f32>,
     panel: dot::Panel,
 }
 
 /// One column of x W^T: row `row` of W against every row of x.
 pub(super) fn column(level: Level, x: &QuantizedRows, w: &Quantized, row: usize, out: &mut [f32]) {
-    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    let mut codes = Vec::new();
     let codes = w.codes(row, 1, &mut codes);
-    let scales = w.scales(row, 1, &mut scales);
-    for (r, y) in out.iter_mut().enumerate() {
-        dot::rows(level, codes, scales, x.row(r), std::slice::from_mut(y));
-    }
+    let scales = w.scales(row, 1);
+    let column = |row, value: &[f32]| out[row] = value[0];
+    dot::rows(level, (codes, scales), x.rows, |row| x.row(row), &mut [0.0], column);
 }

@@ -4,6 +4,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::{Panel, Row};
 use crate::backend::cpu::quantized::PANEL;
 use crate::dtype::BLOCK;
@@ -16,78 +18,80 @@ const TILE: usize = 8;
 const AHEAD: usize = 16 << 10;
 
 /// See [`super::rows`], which checks the lengths.
-pub(super) fn rows(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32]) {
+pub(super) fn rows(codes: &[i8], scales: &[f16], x: Row<'_>, out: &mut [f32]) {
     // SAFETY: called for `Level::Avx512Vnni` only, which exists where these were detected.
     unsafe { rows_vnni(codes, scales, x, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn rows_vnni(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
+fn rows_vnni(codes: &[i8], scales: &[f16], x: Row<'_>, out: &mut [f32]) {
     let n = x.scales.len();
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    let done = fours.len() * 4;
-    for (i, out) in fours.iter_mut().enumerate() {
-        some_rows(&codes[i * 4 * n * BLOCK..], &scales[i * 4 * n..], x, out);
-    }
-    for (i, out) in rest.iter_mut().enumerate() {
-        let at = done + i;
-        some_rows(&codes[at * n * BLOCK..], &scales[at * n..], x, std::array::from_mut(out));
+    // One row after the other, so that memory is read in order.
+    for (i, y) in out.iter_mut().enumerate() {
+        *y = one_row(&codes[i * n * BLOCK..], &scales[i * n..], x);
     }
 }
 
-/// R weight rows side by side: their sums are independent, which hides the latency of one.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn some_rows<const R: usize>(codes: &[i8], scales: &[f32], x: Row<'_>, out: &mut [f32; R]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
+fn one_row(codes: &[i8], scales: &[f16], x: Row<'_>) -> f32 {
     let n = x.scales.len();
-    assert!(codes.len() >= R * n * BLOCK && scales.len() >= R * n && x.offsets.len() >= n);
-    let flip = _mm512_set1_epi8(-128);
-    let mut totals = [_mm512_setzero_ps(); R];
-    let mut block = 0;
-    while block < n {
-        // One load covers two blocks; the last may be alone.
-        let (bytes, floats) =
-            if block + 1 < n { (u64::MAX, 0b11) } else { (u64::from(u32::MAX), 0b01) };
-        // SAFETY: the masks keep every load inside the slices whose lengths were asserted.
-        unsafe {
-            let x_codes = _mm512_maskz_loadu_epi8(bytes, x.codes.as_ptr().add(block * BLOCK));
-            let offsets = _mm512_castsi128_si512(_mm_maskz_loadu_epi32(
-                floats,
-                x.offsets.as_ptr().add(block),
-            ));
-            // Offset of the first block in lane 0, of the second in lane 8.
-            let at = _mm512_setr_epi32(0, 2, 2, 2, 2, 2, 2, 2, 1, 2, 2, 2, 2, 2, 2, 2);
-            let offsets = _mm512_permutexvar_epi32(at, offsets);
-            let x_scales = pair(x.scales.as_ptr().add(block), floats);
-            for (r, total) in totals.iter_mut().enumerate() {
-                let at = codes.as_ptr().add((r * n + block) * BLOCK);
-                // Decode waits for memory: without this four streams reach a sixth of its
-                // 34 GB/s (LOG.md).
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                let w = _mm512_xor_si512(_mm512_maskz_loadu_epi8(bytes, at), flip);
-                let dots = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offsets, w, x_codes));
-                let w_scales = pair(scales.as_ptr().add(r * n + block), floats);
-                *total = _mm512_fmadd_ps(_mm512_mul_ps(w_scales, x_scales), dots, *total);
-            }
-        }
-        block += 2;
+    assert!(codes.len() >= n * BLOCK && scales.len() >= n);
+    assert!(x.codes.len() >= n * BLOCK && x.offsets.len() >= n);
+    let mut total = _mm512_setzero_ps();
+    for block in (0..n / 2 * 2).step_by(2) {
+        // SAFETY: both blocks are inside the slices whose lengths were asserted.
+        total = unsafe { two_blocks(codes, scales, x, block, u64::MAX, 0b11, total) };
     }
-    for (y, total) in out.iter_mut().zip(totals) {
-        *y = _mm512_reduce_add_ps(total);
+    if !n.is_multiple_of(2) {
+        // SAFETY: the masks leave the last block, which is inside.
+        total = unsafe { two_blocks(codes, scales, x, n - 1, u64::from(u32::MAX), 0b01, total) };
     }
+    _mm512_reduce_add_ps(total)
 }
 
-/// Two scales, the first in lanes 0 to 7, the second in lanes 8 to 15.
+/// Adds the products of blocks `block` and `block + 1`, as far as the masks over their bytes and
+/// over the two let them.
 ///
 /// # Safety
-/// `at` is readable for as many values as `mask` has bits.
+/// What the masks let is inside the slices.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-unsafe fn pair(at: *const f32, mask: u8) -> __m512 {
-    // SAFETY: masked lanes are not read.
-    let scales = unsafe { _mm512_castps128_ps512(_mm_maskz_loadu_ps(mask, at)) };
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
+unsafe fn two_blocks(
+    codes: &[i8],
+    scales: &[f16],
+    x: Row<'_>,
+    block: usize,
+    bytes: u64,
+    floats: u8,
+    total: __m512,
+) -> __m512 {
+    // SAFETY: by this function's own condition.
+    unsafe {
+        let at = codes.as_ptr().add(block * BLOCK);
+        // Decode waits for memory; asked early, it comes at twice the speed (LOG.md).
+        _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(AHEAD).cast());
+        let w = _mm512_maskz_loadu_epi8(bytes, at);
+        let x_codes = _mm512_maskz_loadu_epi8(bytes, x.codes.as_ptr().add(block * BLOCK));
+        let offsets = _mm_maskz_loadu_epi32(floats, x.offsets.as_ptr().add(block));
+        // Offset of the first block in lane 0, of the second in lane 8.
+        let lanes = _mm512_setr_epi32(0, 2, 2, 2, 2, 2, 2, 2, 1, 2, 2, 2, 2, 2, 2, 2);
+        let offsets = _mm512_permutexvar_epi32(lanes, _mm512_castsi128_si512(offsets));
+        let w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+        let dots = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offsets, w, x_codes));
+        let w_scales = _mm_maskz_loadu_epi16(floats, scales.as_ptr().add(block).cast());
+        let x_scales = _mm_maskz_loadu_ps(floats, x.scales.as_ptr().add(block));
+        let scales = spread(_mm_mul_ps(_mm_cvtph_ps(w_scales), x_scales));
+        _mm512_fmadd_ps(scales, dots, total)
+    }
+}
+
+/// The first value in lanes 0 to 7, the second in lanes 8 to 15.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn spread(pair: __m128) -> __m512 {
     let lanes = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-    _mm512_permutexvar_ps(lanes, scales)
+    _mm512_permutexvar_ps(lanes, _mm512_castps128_ps512(pair))
 }
 
 /// See [`super::panel`].
