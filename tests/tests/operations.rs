@@ -21,6 +21,7 @@ macro_rules! cases {
             similarity_matches_its_twin => suite::mixes::similarity,
             l2_normalize_matches_its_twin => suite::mixes::l2_normalize,
             linear_matches_its_twin => suite::products::linear,
+            linears_are_each_linear => suite::products::linears,
             quantised_linear_is_near_the_float_product
                 => suite::products::quantised_linear_is_near_the_float_product,
             quantised_linear_survives_odd_blocks

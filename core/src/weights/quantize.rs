@@ -185,8 +185,8 @@ fn nearest(block: &[f32; BLOCK], scale: f16, low: f32, high: f32) -> [f32; BLOCK
 /// - vectors, norms and biases: `f32`;
 /// - matrices and convolutions: `format`, except
 /// - embedding tables and heads ([`is_table`]): `q8` in a `q4` model;
-/// - `v_proj`, `o_proj` and `down_proj`, whose errors go straight into the residual stream: `q8` in a
-///   `q4` model;
+/// - `v_proj`, `o_proj` and `down_proj`, whose errors go straight into the residual stream, and
+///   `k_proj`, small and shared by several query heads: `q8` in a `q4` model;
 /// - position tables (`position`, `pos_embed`, `wpe`) and matrices with fewer than
 ///   [`MIN_QUANTIZED_VALUES`] values or [`BLOCK`] columns: `f16` in a quantised model.
 pub fn format_of(name: &str, shape: &[usize], format: Format) -> Format {
@@ -200,7 +200,7 @@ pub fn format_of(name: &str, shape: &[usize], format: Format) -> Format {
     if is_position || input < BLOCK || out.saturating_mul(input) < MIN_QUANTIZED_VALUES {
         return Format::F16;
     }
-    let is_sensitive = matches!(last, "v_proj" | "o_proj" | "down_proj");
+    let is_sensitive = matches!(last, "k_proj" | "v_proj" | "o_proj" | "down_proj");
     if format == Format::Q4 && (is_table(name) || is_sensitive) { Format::Q8 } else { format }
 }
 

@@ -15,7 +15,7 @@ struct Case {
     prefix: Option<[usize; 2]>,
 }
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     Case { lengths: &[1], keys: None, heads: [1, 1, 1], prefix: None },
     Case { lengths: &[5], keys: None, heads: [3, 1, 7], prefix: None },
     Case { lengths: &[2, 0, 67, 1, 3], keys: None, heads: [4, 2, 8], prefix: None },
@@ -27,6 +27,7 @@ const CASES: [Case; 11] = [
     Case { lengths: &[5, 1], keys: None, heads: [2, 1, 1537], prefix: Some([3, 4]) },
     Case { lengths: &[], keys: None, heads: [2, 1, 4], prefix: Some([3, 3]) },
     Case { lengths: &[64, 65, 63], keys: None, heads: [6, 2, 16], prefix: Some([64, 64]) },
+    Case { lengths: &[3, 2], keys: None, heads: [4, 2, 20], prefix: Some([63, 64]) },
 ];
 
 /// Every case under both masks.

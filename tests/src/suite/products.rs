@@ -69,6 +69,28 @@ pub fn linear<B: Backend>(subject: &Subject<B>) {
     }
 }
 
+/// Several weights with one input give what each alone gives, in every mixture of formats.
+pub fn linears<B: Backend>(subject: &Subject<B>) {
+    let b = &subject.backend;
+    for [rows, input] in [[0, 8], [1, 576], [3, 33], [70, 545]] {
+        let x = b.upload(&uniform(5, rows * input), [rows, input]).unwrap();
+        let layers = [(Format::F32, 65, true), (Format::Q8, 1, false), (Format::Q4, 130, true)];
+        let layers = layers.map(|(format, out, has_bias)| {
+            let bias = has_bias.then(|| b.vector("bias", &uniform(6, out)).unwrap());
+            (b.matrix(stored(7, [out, input], format)).unwrap(), bias)
+        });
+        let all = layers.each_ref().map(|(weight, bias)| (weight, bias.as_ref()));
+        for ((weight, bias), y) in all.iter().zip(b.linears(&x, all).unwrap()) {
+            let alone = b.linear(&x, weight, *bias).unwrap();
+            assert_eq!(b.shape(&y), b.shape(&alone), "{} {rows}x{input}", subject.name);
+            assert_eq!(read(b, &y), read(b, &alone), "{} {rows}x{input}", subject.name);
+        }
+    }
+    let x = b.upload(&uniform(5, 8), [1, 8]).unwrap();
+    let [fits, other] = [8, 9].map(|input| b.matrix(stored(7, [2, input], Format::F32)).unwrap());
+    assert!(b.linears(&x, [(&fits, None), (&other, None)]).is_err(), "{}", subject.name);
+}
+
 /// Rounding activations to int8 costs little: a bound against the product of the unrounded ones.
 pub fn quantised_linear_is_near_the_float_product<B: Backend>(subject: &Subject<B>) {
     let b = &subject.backend;
