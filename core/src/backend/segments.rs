@@ -123,6 +123,11 @@ impl<'a, T> Attend<'a, T> {
         self.keys.unwrap_or(self.segments)
     }
 
+    /// Rows of the prefix.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix.as_ref().map_or(0, |prefix| prefix.len)
+    }
+
     /// For each row of q, the rows of k and v it sees besides the prefix: (start, end).
     pub fn visible(&self) -> Vec<[u32; 2]> {
         let mut visible = Vec::with_capacity(self.segments.rows());

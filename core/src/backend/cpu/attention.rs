@@ -101,7 +101,7 @@ fn one_head(
 ) {
     let (head_dim, q_size, kv_size) = (heads.head_dim, heads.q_size(), heads.kv_size());
     let kv_head = head / heads.group() * head_dim;
-    let prefix = attend.prefix.as_ref().map_or(0, |prefix| prefix.len);
+    let prefix = attend.prefix_len();
     let (rows, own) = (tile.rows.len(), tile.own.len());
     let keys = prefix + own;
     let q_at = tile.rows.start * q_size + head * head_dim;

@@ -56,7 +56,7 @@ fn groups(attend: &Attend<'_, Tensor<2>>, heads: HeadShape) -> Vec<Group> {
     let mut pairs: Vec<_> = pairs.filter(|(rows, _)| !rows.is_empty()).collect();
     // Stable: equal lengths, the common case, stay in order and need no gather.
     pairs.sort_by_key(|(rows, _)| std::cmp::Reverse(rows.len()));
-    let prefix = attend.prefix.as_ref().map_or(0, |prefix| prefix.len);
+    let prefix = attend.prefix_len();
     let mut groups: Vec<Group> = Vec::new();
     for (segment, keys) in pairs {
         match groups.last_mut() {

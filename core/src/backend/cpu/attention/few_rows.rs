@@ -15,6 +15,9 @@ use super::{Attend, HeadShape, Mask, Tile};
 
 /// Keys of one task.
 const CHUNK: usize = 64;
+/// Chunks whose parts are held at a time, but for a tile that has more: many candidates behind a long
+/// prompt would need more memory for parts than for everything else.
+const MAX_CHUNKS: usize = 256;
 /// Numbers before the weighed values in a part: the largest score, the sum of the weights.
 const SUMMARY: usize = 2;
 
@@ -30,22 +33,43 @@ struct Chunk<'a> {
 /// Fills `out` (rows, q_size) for the rows of all tiles.
 pub(super) fn attention(
     level: Level,
+    qkv: [&Tensor; 3],
+    attend: &Attend<'_, Tensor>,
+    heads: HeadShape,
+    mut tiles: &[Tile],
+    out: &mut [f32],
+) {
+    let prefix = attend.prefix_len();
+    while !tiles.is_empty() {
+        let (mut chunks, mut count, mut len) = (Vec::new(), 0, 0);
+        for tile in tiles {
+            let end = prefix + tile.own.len();
+            if count > 0 && chunks.len() + end.div_ceil(CHUNK) > MAX_CHUNKS {
+                break;
+            }
+            count += 1;
+            for start in (0..end).step_by(CHUNK) {
+                chunks.push(Chunk { tile, keys: start..end.min(start + CHUNK), parts: len });
+                len += tile.rows.len() * heads.num_attention_heads * (SUMMARY + heads.head_dim);
+            }
+        }
+        let parts = weigh(level, qkv, attend, heads, &chunks, len);
+        for chunks in chunks.chunk_by(|a, b| std::ptr::eq(a.tile, b.tile)) {
+            add_up(chunks, &parts, heads, out);
+        }
+        tiles = &tiles[count..];
+    }
+}
+
+/// The parts of all chunks, `len` numbers.
+fn weigh(
+    level: Level,
     [q, k, v]: [&Tensor; 3],
     attend: &Attend<'_, Tensor>,
     heads: HeadShape,
-    tiles: &[Tile],
-    out: &mut [f32],
-) {
-    let prefix = attend.prefix.as_ref().map_or(0, |prefix| prefix.len);
-    let part = SUMMARY + heads.head_dim;
-    let (mut chunks, mut len) = (Vec::new(), 0);
-    for tile in tiles {
-        let end = prefix + tile.own.len();
-        for start in (0..end).step_by(CHUNK) {
-            chunks.push(Chunk { tile, keys: start..end.min(start + CHUNK), parts: len });
-            len += tile.rows.len() * heads.num_attention_heads * part;
-        }
-    }
+    chunks: &[Chunk<'_>],
+    len: usize,
+) -> Vec<f32> {
     let mut parts = vec![0.0; len];
     let shared = Shared::new(&mut parts);
     // Small chunks share a task.
@@ -53,36 +77,33 @@ pub(super) fn attention(
     threads::parallel(chunks.len().div_ceil(per_task), |task| {
         let of_task = task * per_task..chunks.len().min((task + 1) * per_task);
         for chunk in &chunks[of_task] {
-            let rows = chunk.tile.rows.len();
-            let mut parts = vec![0.0; rows * heads.num_attention_heads * part];
-            level.with_simd(Weigh { q, k, v, attend, heads, chunk, prefix, parts: &mut parts });
+            let of_row = heads.num_attention_heads * (SUMMARY + heads.head_dim);
+            let mut parts = vec![0.0; chunk.tile.rows.len() * of_row];
+            level.with_simd(Weigh { q, k, v, attend, heads, chunk, parts: &mut parts });
             shared.write(chunk.parts, &parts);
         }
     });
-    let mut chunks = chunks.as_slice();
-    for tile in tiles {
-        let count = (prefix + tile.own.len()).div_ceil(CHUNK);
-        let (of_tile, rest) = chunks.split_at(count);
-        chunks = rest;
-        let heads_of_rows = tile.rows.len() * heads.num_attention_heads;
-        let y = &mut out[tile.rows.start * heads.q_size()..][..heads_of_rows * heads.head_dim];
-        for (i, y) in y.chunks_exact_mut(heads.head_dim).enumerate() {
-            add_up(of_tile.iter().map(|chunk| &parts[chunk.parts + i * part..][..part]), y);
-        }
-    }
+    parts
 }
 
-/// The parts of one row and head -> its context; zeros where it sees nothing.
-fn add_up<'a>(parts: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32]) {
-    let peak = parts.clone().map(|part| part[0]).fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0.0;
-    for part in parts.filter(|part| part[1] != 0.0) {
-        let weight = (part[0] - peak).exp();
-        total += weight * part[1];
-        y.iter_mut().zip(&part[SUMMARY..]).for_each(|(y, v)| *y += weight * v);
-    }
-    if total != 0.0 {
-        y.iter_mut().for_each(|y| *y /= total);
+/// The parts of one tile's chunks -> its rows of `out`, which were zeros and stay so where a row sees
+/// nothing.
+fn add_up(chunks: &[Chunk<'_>], parts: &[f32], heads: HeadShape, out: &mut [f32]) {
+    let Some(Chunk { tile, .. }) = chunks.first() else { return };
+    let len = SUMMARY + heads.head_dim;
+    let rows = &mut out[tile.rows.start * heads.q_size()..tile.rows.end * heads.q_size()];
+    for (i, y) in rows.chunks_exact_mut(heads.head_dim).enumerate() {
+        let parts = chunks.iter().map(|chunk| &parts[chunk.parts + i * len..][..len]);
+        let peak = parts.clone().map(|part| part[0]).fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for part in parts.filter(|part| part[1] != 0.0) {
+            let weight = (part[0] - peak).exp();
+            total += weight * part[1];
+            y.iter_mut().zip(&part[SUMMARY..]).for_each(|(y, v)| *y += weight * v);
+        }
+        if total != 0.0 {
+            y.iter_mut().for_each(|y| *y /= total);
+        }
     }
 }
 
@@ -94,7 +115,6 @@ struct Weigh<'a> {
     attend: &'a Attend<'a, Tensor>,
     heads: HeadShape,
     chunk: &'a Chunk<'a>,
-    prefix: usize,
     parts: &'a mut [f32],
 }
 
@@ -105,9 +125,10 @@ impl Weigh<'_> {
         cached: Option<&'b Tensor>,
         own: &'b Tensor,
     ) -> impl Iterator<Item = &'b [f32]> + Clone + use<'b> {
-        let (keys, kv_size) = (&self.chunk.keys, self.heads.kv_size());
-        let own_at = |key: usize| self.chunk.tile.own.start + key.saturating_sub(self.prefix);
-        let cached_at = |key: usize| key.min(self.prefix);
+        let (keys, kv_size, prefix) =
+            (&self.chunk.keys, self.heads.kv_size(), self.attend.prefix_len());
+        let own_at = |key: usize| self.chunk.tile.own.start + key.saturating_sub(prefix);
+        let cached_at = |key: usize| key.min(prefix);
         let cached = cached.map_or(&[][..], |x| {
             &x.data[cached_at(keys.start) * kv_size..cached_at(keys.end) * kv_size]
         });
@@ -127,7 +148,7 @@ impl WithSimd for Weigh<'_> {
         let keys = self.rows(cached.map(|prefix| prefix.k), self.k);
         let values = self.rows(cached.map(|prefix| prefix.v), self.v);
         let (tile, range) = (self.chunk.tile, &self.chunk.keys);
-        let all = self.prefix + tile.own.len();
+        let all = self.attend.prefix_len() + tile.own.len();
         // (heads, CHUNK)
         let mut scores = vec![[0.0; CHUNK]; num_attention_heads];
         let per_row = num_attention_heads * (SUMMARY + head_dim);
