@@ -138,7 +138,8 @@ impl Shape {
             };
             writer.write(name, bytemuck::cast_slice(&values))?;
         }
-        Ok(writer.finish()?)
+        writer.finish()?;
+        Ok(sink.finish()?)
     }
 }
 
@@ -147,5 +148,6 @@ pub fn quantise(from: &Path, to: &Path, format: Format) -> Outcome<()> {
     let checkpoint = files::open_checkpoint(from)?;
     let mut sink = FolderSink::create(to)?;
     let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
-    Ok(quantize_checkpoint(&checkpoint, &rule, None, &mut sink, &mut |_, _, _| ())?)
+    quantize_checkpoint(&checkpoint, &rule, None, &mut sink, &mut |_, _, _| ())?;
+    Ok(sink.finish()?)
 }

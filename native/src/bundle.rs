@@ -1,10 +1,13 @@
 //! Bundles as folders, and the one inside the program.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bytes::Bytes;
-use tributary_core::recommend::{BUNDLE_FILE, BundleManifest, COMPONENT_FILES, Catalogue};
+use tributary_core::recommend::{
+    BUNDLE_FILE, BundleManifest, COMPONENT_FILES, Catalogue, MAX_MANIFEST_BYTES,
+};
 pub use tributary_core::recommend::{Bundle, BundleText, GRAPH_TABLE};
 use tributary_core::{Error, Result};
 
@@ -19,8 +22,8 @@ pub(crate) fn files_beside_the_model() -> impl Iterator<Item = &'static str> {
 /// No readable manifest; a file that is missing, a symbolic link, or not the file the manifest was
 /// written for.
 pub fn read(folder: &Path) -> Result<Bundle> {
-    let manifest = read_file(folder, BUNDLE_FILE, None)?;
-    Bundle::assemble(&manifest, |file| read_file(folder, &file.name, Some(file.bytes)))
+    let manifest = read_file(folder, BUNDLE_FILE, 0..=MAX_MANIFEST_BYTES as u64)?;
+    Bundle::assemble(&manifest, |file| read_file(folder, &file.name, file.bytes..=file.bytes))
 }
 
 /// The folder of a recommender that is no bundle yet: `config.json`, `model.safetensors` and
@@ -32,7 +35,7 @@ pub fn from_model(folder: &Path) -> Result<Bundle> {
     let mut files = Vec::new();
     for (component, name, optional) in COMPONENT_FILES {
         if !optional || folder.join(name).is_file() {
-            files.push((component, name, read_file(folder, name, None)?));
+            files.push((component, name, read_file(folder, name, 0..=u64::MAX)?));
         }
     }
     Bundle::of_files(files)
@@ -68,7 +71,7 @@ pub fn write_bundle(
         let bytes = match component {
             "catalogue" => catalogue.clone(),
             _ if optional && !model.join(name).is_file() => continue,
-            _ => read_file(model, name, None)?,
+            _ => read_file(model, name, 0..=u64::MAX)?,
         };
         write_file(folder, name, &bytes)?;
         files.push((component, name, bytes));
@@ -90,15 +93,17 @@ pub fn record_quality(folder: &Path, quality: BTreeMap<String, serde_json::Value
 
 /// A file of `folder` itself: never a link, which could lead out of it, and never larger than the
 /// manifest says.
-fn read_file(folder: &Path, name: &str, bytes: Option<u64>) -> Result<Bytes> {
+/// The file `name` if it has as many `bytes`.
+fn read_file(folder: &Path, name: &str, bytes: RangeInclusive<u64>) -> Result<Bytes> {
     let path = folder.join(name);
     let io = |e| Error::io(path.display(), e);
     let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
     if !metadata.is_file() {
         return Err(Error::file(name, "kind", "a plain file", "a link or a folder"));
     }
-    if let Some(expected) = bytes.filter(|&expected| expected != metadata.len()) {
-        let expected = format!("{expected} bytes");
+    if !bytes.contains(&metadata.len()) {
+        let at_most = if bytes.start() < bytes.end() { "at most " } else { "" };
+        let expected = format!("{at_most}{} bytes", bytes.end());
         return Err(Error::file(name, "size", expected, metadata.len()));
     }
     Ok(std::fs::read(&path).map_err(io)?.into())

@@ -18,7 +18,7 @@ mod summarize;
 mod train;
 mod transform;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 pub use arguments::Cli;
 use arguments::Command;
@@ -33,6 +33,21 @@ pub struct Report {
     pub json: Value,
     /// What a terminal shows.
     pub text: String,
+}
+
+/// Prints an answer, or a piece of one.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub fn show(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(printable(text).as_bytes())?;
+    out.flush()
+}
+
+/// `text` without what would steer a terminal: titles and messages may come from anybody's files.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// Runs the command of a parsed command line.

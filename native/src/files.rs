@@ -244,7 +244,8 @@ impl Storage for PositionedFile {
     }
 }
 
-/// A folder that weights are written to; files of the same names are replaced.
+/// A folder that weights are written to. Files are called `NAME.part` until [`FolderSink::finish`], so
+/// that what was there before is replaced by whole files only; without it they are removed.
 #[derive(Debug)]
 pub struct FolderSink {
     path: PathBuf,
@@ -257,22 +258,55 @@ impl FolderSink {
         std::fs::create_dir_all(path).map_err(|e| Error::io(path.display(), e))?;
         Ok(Self { path: path.to_owned(), files: BTreeMap::new() })
     }
+
+    /// Gives the files their names. Files of the same names are replaced, not written over: readers that
+    /// have mapped them go on with what they have.
+    pub fn finish(mut self) -> Result<()> {
+        while let Some((name, file)) = self.files.pop_first() {
+            let (part, path) = (self.part(&name), self.path.join(&name));
+            file.sync_all()
+                .and_then(|()| std::fs::rename(&part, &path))
+                .map_err(|e| Error::io(path.display(), e))?;
+        }
+        Ok(())
+    }
+
+    fn part(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.part"))
+    }
+}
+
+impl Drop for FolderSink {
+    fn drop(&mut self) {
+        for name in self.files.keys() {
+            if let Err(error) = std::fs::remove_file(self.part(name)) {
+                tracing::warn!("{}: {error}", self.part(name).display());
+            }
+        }
+    }
 }
 
 impl Sink for FolderSink {
     fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         check_base_name(&self.path.to_string_lossy(), "file name", name)?;
-        let path = self.path.join(name);
+        let path = self.part(name);
         let io = |e| Error::io(path.display(), e);
         if !self.files.contains_key(name) {
-            // A mapped file that is truncated would stop its readers: replace it instead.
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
-                _ => {}
-            }
-            self.files.insert(name.to_owned(), File::create_new(&path).map_err(io)?);
+            self.files.insert(name.to_owned(), File::create(&path).map_err(io)?);
         }
         let Some(file) = self.files.get_mut(name) else { return Ok(()) };
         file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(bytes)).map_err(io)
     }
+}
+
+/// Copies a file over whatever is there, which may be read-only.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::remove_file(to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(to.display(), e));
+        }
+        _ => {}
+    }
+    let names = || format!("{} to {}", from.display(), to.display());
+    std::fs::copy(from, to).map(|_| ()).map_err(|e| Error::io(names(), e))
 }

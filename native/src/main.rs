@@ -1,6 +1,7 @@
 //! The `tributary` program: parses, runs, prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its answer")]
+#![expect(clippy::print_stderr, reason = "a program prints its errors")]
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,14 +20,22 @@ fn main() -> ExitCode {
     if let Err(error) = rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build_global() {
         tracing::warn!("threads: {error}");
     }
-    match rayon::scope(|_| cli::run(&cli)) {
-        Ok(report) if cli.json => println!("{}", report.json),
-        Ok(report) => print!("{}", report.text),
+    let shown = match rayon::scope(|_| cli::run(&cli)) {
+        Ok(report) if cli.json => cli::show(&format!("{}\n", report.json)),
+        Ok(report) => cli::show(&report.text),
         Err(error) => {
             // An error's text holds its whole chain, place by place.
-            eprintln!("error: {error}");
+            eprintln!("error: {}", cli::printable(&error.to_string()));
             return ExitCode::FAILURE;
         }
+    };
+    match shown {
+        // A reader that has seen enough, as `head` has.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: standard output: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) => ExitCode::SUCCESS,
     }
-    ExitCode::SUCCESS
 }

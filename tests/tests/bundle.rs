@@ -57,6 +57,16 @@ fn answers(bundle: &Bundle) -> Vec<String> {
 }
 
 #[test]
+fn a_manifest_over_its_limit_is_not_read() {
+    let folder = Folder::new("bundle-large-manifest");
+    bundle(&folder);
+    let manifest = std::fs::File::options().write(true).open(folder.path().join("bundle.json"));
+    manifest.unwrap().set_len(1 << 40).unwrap();
+    let error = bundle::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("bundle.json") && error.contains("at most 1048576 bytes"), "{error}");
+}
+
+#[test]
 fn a_bundle_answers_the_same_from_a_folder_and_from_the_program() {
     let folder = Folder::new("bundle");
     let (manifest, expected) = bundle(&folder);

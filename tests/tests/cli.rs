@@ -1,7 +1,7 @@
 //! The program as a user calls it: exit codes, stdout, `--json`.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tributary_tests::folder::Folder;
@@ -46,6 +46,29 @@ fn the_demo_recommends_ten_items() {
     assert!(!answer["history"].as_array().unwrap().is_empty());
     let shown = String::from_utf8(run(&["demo", "--device", "cpu"]).stdout).unwrap();
     assert!(shown.contains("Recommended next") && shown.contains("ms"), "{shown}");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure_and_a_full_disk_is_one() {
+    let mut demo = Command::new(program());
+    let demo = demo.args(["demo", "--device", "cpu"]).stderr(Stdio::piped());
+    let mut child = demo.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if cfg!(target_os = "linux") {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = demo.stdout(full).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("error: standard output:"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_that_is_printed_steers_the_terminal() {
+    let title = "\u{1b}[31mToy\tStory\r\u{9b}2J\n";
+    assert_eq!(tributary::cli::printable(title), "[31mToy\tStory2J\n");
 }
 
 #[test]

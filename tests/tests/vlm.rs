@@ -208,7 +208,7 @@ fn renamed(checkpoint: &Checkpoint, rename: impl Fn(&str) -> String) -> (Folder,
         .collect();
     let mut sink = FolderSink::create(scratch.path()).unwrap();
     save_safetensors(&tensors, &BTreeMap::new(), Some(40_000), &mut sink).unwrap();
-    drop(sink);
+    sink.finish().unwrap();
     assert!(scratch.path().join("model.safetensors.index.json").exists(), "in shards");
     let checkpoint = files::open_checkpoint(scratch.path()).unwrap();
     (scratch, checkpoint)

@@ -9,8 +9,8 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, BackendInfo};
 use tributary_core::dtype::Format;
 use tributary_core::weights::{
-    Checkpoint, Initial, NamedTensor, Storage, Weights, dequantize, format_of, quantize_checkpoint,
-    save_safetensors,
+    Checkpoint, Initial, NamedTensor, Sink, Storage, Weights, dequantize, format_of,
+    quantize_checkpoint, save_safetensors,
 };
 use tributary_tests::files::{f32_bytes, fixtures, safetensors};
 use tributary_tests::folder::Folder;
@@ -144,6 +144,27 @@ fn a_sharded_folder_is_one_checkpoint() {
 }
 
 #[test]
+fn a_file_is_replaced_when_it_is_whole() {
+    let folder = Folder::new("weights-replaced");
+    folder.write("model.safetensors", b"before");
+    let contents = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>()
+    };
+    let write = || {
+        let mut sink = FolderSink::create(folder.path()).unwrap();
+        sink.write_at("model.safetensors", 2, b"ter").unwrap();
+        sink.write_at("model.safetensors", 0, b"af").unwrap();
+        assert_eq!(contents().len(), 2, "beside the old one");
+        sink
+    };
+    drop(write());
+    assert_eq!(contents(), [b"before"]);
+    write().finish().unwrap();
+    assert_eq!(contents(), [b"after"]);
+}
+
+#[test]
 fn what_is_saved_is_loaded_again_in_one_file_or_shards() {
     let tensors: Vec<NamedTensor> = (0..9)
         .map(|i| NamedTensor::f32(format!("t{i}"), &[i, 3], &uniform(i as u64, 3 * i)))
@@ -153,7 +174,7 @@ fn what_is_saved_is_loaded_again_in_one_file_or_shards() {
         let folder = Folder::new("weights-1");
         let mut sink = FolderSink::create(folder.path()).unwrap();
         save_safetensors(&tensors, &metadata, max, &mut sink).unwrap();
-        drop(sink);
+        sink.finish().unwrap();
         let checkpoint = files::open_checkpoint(folder.path()).unwrap();
         let count = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(count, files + usize::from(files > 1), "{max:?}");

@@ -105,7 +105,8 @@ pub const COMPONENT_FILES: [(&str, &str, bool); 23] = [
     ("encoder_preprocessor", ENCODER_FILES[3], true),
 ];
 
-const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Largest manifest.
+pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
 const MAX_FILES: usize = 1024;
 
 /// What a bundle consists of.

@@ -1,6 +1,5 @@
 //! `generate`, `logits` and `score`.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -95,7 +94,8 @@ fn generate_on<B: Backend>(
         stopped_at = end;
         let text = &text[..end.unwrap_or(text.len())];
         if stream && !text.ends_with('\u{fffd}') {
-            show(text.get(printed.len()..).unwrap_or(""));
+            // A reader that is gone is noticed at the end.
+            let _ = super::show(text.get(printed.len()..).unwrap_or(""));
             printed = text.to_string();
         }
         if end.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -147,13 +147,6 @@ fn generate_on<B: Backend>(
         prompt.len(),
     );
     Ok(Report { json, text })
-}
-
-#[expect(clippy::print_stdout, reason = "an answer is shown as it is written")]
-fn show(text: &str) {
-    print!("{text}");
-    // A closed pipe ends the program at the next print; nothing to do about it here.
-    let _ = std::io::stdout().flush();
 }
 
 pub(super) fn logits(arguments: &LogitsArguments, device: Device) -> Result<Report> {

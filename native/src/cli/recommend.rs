@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 use tributary_core::recommend::{
-    Catalogue, Explanation, Interaction, ItemId, Modality, Recommendations, Request, Timings, Usage,
+    Catalogue, CatalogueItem, Explanation, Interaction, ItemId, Modality, Recommendations, Request,
+    Timings, Usage,
 };
 use tributary_core::{Error, Result};
 
@@ -81,7 +82,7 @@ fn reasons(explanations: &[Explanation], catalogue: &Catalogue) -> String {
     let mut text = String::from("\nWhat a score loses without it:\n");
     let title = |id: &ItemId| {
         let item = catalogue.index_of(id).and_then(|index| catalogue.get(index));
-        item.map_or(id.to_string(), |item| item.title.clone())
+        item.map_or(id.to_string(), |item| name(item).to_owned())
     };
     for explanation in explanations {
         text += &format!("      {}\n", title(&explanation.id));
@@ -182,12 +183,17 @@ pub(super) fn tokens(usage: &Usage) -> String {
 }
 
 /// Title, brand and price, as far as they are known.
-pub(super) fn describe(item: &tributary_core::recommend::CatalogueItem) -> String {
+pub(super) fn describe(item: &CatalogueItem) -> String {
     let price = item.price.map(|price| format!("{price:.2}"));
     let category = item.category.clone();
     let details: Vec<String> = [category, price].into_iter().flatten().collect();
     if details.is_empty() {
-        return item.title.clone();
+        return name(item).to_owned();
     }
-    format!("{} ({})", item.title, details.join(", "))
+    format!("{} ({})", name(item), details.join(", "))
+}
+
+/// What a person calls an item: its title, or where it has none its id.
+fn name(item: &CatalogueItem) -> &str {
+    if item.title.is_empty() { item.id.as_str() } else { &item.title }
 }

@@ -93,6 +93,7 @@ pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
     let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
     let shards = Some(BUNDLE_SHARD_BYTES);
     quantize_checkpoint(&model.checkpoint, &rule, shards, &mut sink, &mut shown(&bar))?;
+    sink.finish()?;
     bar.finish_and_clear();
     let mut written = Vec::new();
     for name in [FUSION_WEIGHTS, ALMOST_REC_WEIGHTS, RETRIEVER_FILES[1]] {
@@ -116,6 +117,7 @@ fn quantize_file(checkpoint: &Checkpoint, out: &Path, name: &str, format: Format
     let mut sink = FolderSink::create(&inner)?;
     let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
     quantize_checkpoint(checkpoint, &rule, None, &mut sink, &mut |_, _, _| ())?;
+    sink.finish()?;
     let io = |e| Error::io(inner.display(), e);
     std::fs::rename(inner.join("model.safetensors"), out.join(name)).map_err(io)?;
     std::fs::remove_dir_all(&inner).map_err(io)
@@ -134,7 +136,7 @@ fn take_along(folder: &Path, out: &Path, format: Format) -> Result<()> {
     for (from, to) in copies {
         let from = folder.join(from);
         if from.is_file() {
-            std::fs::copy(&from, out.join(to)).map_err(|e| Error::io(from.display(), e))?;
+            files::copy(&from, &out.join(to))?;
         }
     }
     Ok(())
@@ -147,6 +149,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<Report> {
     let bar = progress_bar(model.checkpoint.bytes(), "bytes");
     let shards = Some(BUNDLE_SHARD_BYTES);
     merge_weights(&model.checkpoint, &adapter, shards, &mut sink, &mut shown(&bar))?;
+    sink.finish()?;
     bar.finish_and_clear();
     finish(&model, &arguments.out, "merged", &[])
 }
@@ -183,7 +186,7 @@ fn finish(model: &ModelFolder, out: &Path, what: &str, written: &[&str]) -> Resu
         if from.is_file() {
             let folder = to.parent().unwrap_or(out);
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
-            std::fs::copy(&from, to).map_err(|e| Error::io(from.display(), e))?;
+            files::copy(&from, &to)?;
             copied.push(name.to_owned());
         }
         Ok(())

@@ -298,7 +298,9 @@ impl Language {
         write(&folder.join("adapter_model.safetensors"), &tensors, BTreeMap::new())?;
         write_atomically(&folder.join("adapter_config.json"), config.as_bytes())?;
         let adapter = files::open_adapter(&folder, base)?;
-        merge(base, &adapter, None, &mut FolderSink::create(out)?, &mut |_, _, _| {})
+        let mut sink = FolderSink::create(out)?;
+        merge(base, &adapter, None, &mut sink, &mut |_, _, _| {})?;
+        sink.finish()
     }
 
     pub(super) fn digest(&self, hash: &mut Sha256) {
