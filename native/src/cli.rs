@@ -41,7 +41,7 @@ pub struct Report {
 /// Standard output is closed or full.
 pub fn show(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(printable(text).as_bytes())?;
+    out.write_all(text.as_bytes())?;
     out.flush()
 }
 

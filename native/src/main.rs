@@ -20,22 +20,21 @@ fn main() -> ExitCode {
     if let Err(error) = rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build_global() {
         tracing::warn!("threads: {error}");
     }
-    let shown = match rayon::scope(|_| cli::run(&cli)) {
-        Ok(report) if cli.json => cli::show(&format!("{}\n", report.json)),
-        Ok(report) => cli::show(&report.text),
-        Err(error) => {
-            // An error's text holds its whole chain, place by place.
-            eprintln!("error: {}", cli::printable(&error.to_string()));
-            return ExitCode::FAILURE;
-        }
+    let outcome = match rayon::scope(|_| cli::run(&cli)) {
+        Ok(report) if cli.json => shown(&format!("{}\n", report.json)),
+        Ok(report) => shown(&cli::printable(&report.text)),
+        // An error's text holds its whole chain, place by place.
+        Err(error) => Err(error.to_string()),
     };
-    match shown {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("error: {}", cli::printable(&error)); // What a program says when it fails.
+    ExitCode::FAILURE
+}
+
+fn shown(text: &str) -> Result<(), String> {
+    match cli::show(text) {
         // A reader that has seen enough, as `head` has.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: standard output: {error}");
-            ExitCode::FAILURE
-        }
-        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        shown => shown.map_err(|error| format!("standard output: {error}")),
     }
 }

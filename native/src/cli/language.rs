@@ -95,7 +95,8 @@ fn generate_on<B: Backend>(
         let text = &text[..end.unwrap_or(text.len())];
         if stream && !text.ends_with('\u{fffd}') {
             // A reader that is gone is noticed at the end.
-            let _ = super::show(text.get(printed.len()..).unwrap_or(""));
+            let new = text.get(printed.len()..).unwrap_or("");
+            let _ = super::show(&super::printable(new));
             printed = text.to_string();
         }
         if end.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
