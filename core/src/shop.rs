@@ -14,7 +14,7 @@ mod oracle;
 mod user;
 mod words;
 
-pub use catalogue::{catalogue, looks};
+pub use catalogue::{catalogue, looks, unsold};
 pub use files::{ShopFile, files};
 pub use look::{FAMILIES, Look, PALETTES, Palette, Pattern, Shape};
 pub use oracle::{NUM_CANDIDATES, oracle_hit_rate, popularity_hit_rate};

@@ -26,7 +26,7 @@ use std::path::Path;
 
 pub(crate) use detect::{read_bytes, utf8};
 pub use prepare::{Prepared, prepare_movielens, prepare_recbole};
-pub use shop::{PreparedShop, prepare_shop};
+pub use shop::{PreparedShop, prepare_shop, prepare_unsold};
 
 use tributary_core::recommend::{Catalogue, CatalogueItem, ItemId, ItemIndex, first_occurrences};
 use tributary_core::{Error, Result};

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use tributary::data::{Dataset, prepare_shop};
+use tributary::data::{Dataset, prepare_shop, prepare_unsold};
 use tributary::shop_pictures::{PICTURE_SIZE, picture};
 use tributary_core::recommend::CatalogueItem;
 use tributary_core::shop::{self, Behaviour, FAMILIES, Knowledge, PALETTES, Pattern, Shape};
@@ -226,4 +226,27 @@ fn the_shop_is_written_and_read_back() {
         let error = prepare_shop(folder.path(), users, 1).unwrap_err().to_string();
         assert!(error.contains("`users`"), "{error}");
     }
+}
+
+#[test]
+fn what_the_shop_does_not_sell_is_every_other_look() {
+    let (catalogue, looks) = shop::unsold();
+    let sold: HashSet<_> = shop::looks().iter().map(shop::Look::caption).collect();
+    let unsold: HashSet<_> = looks.iter().map(shop::Look::caption).collect();
+    assert_eq!(unsold.len(), catalogue.len(), "each look once");
+    assert_eq!(unsold.intersection(&sold).count(), 0);
+    let all = Shape::ALL.len() * FAMILIES.len() * PALETTES[0].len() * Pattern::ALL.len();
+    assert_eq!(unsold.len() + sold.len(), all);
+    let brands: HashSet<_> = catalogue.items().iter().map(|item| item.brand.clone()).collect();
+    assert_eq!(brands.len(), 8);
+
+    let folder = Folder::new("unsold");
+    assert_eq!(prepare_unsold(folder.path()).unwrap(), catalogue.len());
+    let lines = std::fs::read_to_string(folder.path().join("catalogue.jsonl")).unwrap();
+    assert_eq!(lines, catalogue.to_jsonl().unwrap());
+    let item = &catalogue.items()[1000];
+    assert_eq!(item.attributes["caption"], looks[1000].caption());
+    let path = folder.path().join("images").join(item.image.as_ref().unwrap());
+    let drawn = std::fs::read(path).unwrap();
+    assert_eq!(drawn, picture(&looks[1000]).unwrap());
 }

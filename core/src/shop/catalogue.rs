@@ -1,6 +1,6 @@
 //! The shop's items. Nothing here depends on the users' seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::look::{FAMILIES, Look, PALETTES, Pattern, Shape};
 use super::words::{AUDIENCES, BRANDS, MODELS, PRODUCTS, SIZES};
@@ -43,19 +43,35 @@ impl ItemTraits {
     }
 }
 
-/// The numbers below `n`, each equally often over the items, in an order that depends on `name`
+/// The numbers below `n`, each equally often over `count` items, in an order that depends on `name`
 /// alone: no trait tells anything of another.
-fn deal(name: &str, n: usize) -> Vec<usize> {
-    let deck: Vec<u32> = (0..ITEMS as u32).map(|number| number % n as u32).collect();
-    let dealt = sample(&mut Random::named(SEED, name), &deck, ITEMS);
+fn deal(name: &str, n: usize, count: usize) -> Vec<usize> {
+    let deck: Vec<u32> = (0..count as u32).map(|number| number % n as u32).collect();
+    let dealt = sample(&mut Random::named(SEED, name), &deck, count);
     dealt.into_iter().map(|number| number as usize).collect()
 }
 
 /// All items in catalogue order: by category and shape.
 pub(super) fn items() -> Vec<ItemTraits> {
-    let families = deal("family", FAMILIES.len());
-    let shades = deal("shade", PALETTES[0].len());
-    let patterns = deal("pattern", Pattern::ALL.len());
+    let families = deal("family", FAMILIES.len(), ITEMS);
+    let shades = deal("shade", PALETTES[0].len(), ITEMS);
+    let patterns = deal("pattern", Pattern::ALL.len(), ITEMS);
+    let seen = products().zip(families).zip(shades).zip(patterns);
+    let mut items = with_words(
+        seen.map(|(((product, family), shade), pattern)| (product, family, shade, pattern)),
+    );
+    // Neighbours in a shuffled list are companions.
+    let order = deal("companion", ITEMS, ITEMS);
+    for pair in order.chunks_exact(2) {
+        (items[pair[0]].companion, items[pair[1]].companion) = (pair[1], pair[0]);
+    }
+    items
+}
+
+/// The items whose product, family of colours, shade and pattern are given, all else dealt.
+fn with_words(seen: impl Iterator<Item = (usize, usize, usize, usize)>) -> Vec<ItemTraits> {
+    let seen: Vec<_> = seen.collect();
+    let deal = |name, n| deal(name, n, seen.len());
     let brands = deal("brand", BRANDS.len());
     let audiences = deal("audience", AUDIENCES.len());
     let sizes = deal("size", SIZES.len());
@@ -63,29 +79,35 @@ pub(super) fn items() -> Vec<ItemTraits> {
     let uses = deal("use", 3);
     let popularity = deal("popularity", 3);
     let prices = deal("price", 50);
-    // Neighbours in a shuffled list are companions.
-    let order = deal("companion", ITEMS);
-    let mut companions = vec![0; ITEMS];
-    for pair in order.chunks_exact(2) {
-        (companions[pair[0]], companions[pair[1]]) = (pair[1], pair[0]);
-    }
-    products()
-        .enumerate()
-        .map(|(index, product)| ItemTraits {
-            product,
-            family: families[index],
-            shade: shades[index],
-            pattern: patterns[index],
-            brand: brands[index],
-            audience: audiences[index],
-            size: sizes[index],
-            material: materials[index],
-            usage: uses[index],
-            popularity: 1 + popularity[index] as u64,
-            price: 80 + prices[index] as u64,
-            companion: companions[index],
-        })
-        .collect()
+    let item = |(index, &(product, family, shade, pattern)): (usize, &_)| ItemTraits {
+        product,
+        family,
+        shade,
+        pattern,
+        brand: brands[index],
+        audience: audiences[index],
+        size: sizes[index],
+        material: materials[index],
+        usage: uses[index],
+        popularity: 1 + popularity[index] as u64,
+        price: 80 + prices[index] as u64,
+        companion: index,
+    };
+    seen.iter().enumerate().map(item).collect()
+}
+
+/// One item for each look that no item of the shop has.
+fn unsold_items() -> Vec<ItemTraits> {
+    let sold: HashSet<_> =
+        items().iter().map(|item| (item.product, item.family, item.shade, item.pattern)).collect();
+    let shades = PALETTES[0].len();
+    let looks = PRODUCTS.len() * FAMILIES.len() * shades * Pattern::ALL.len();
+    let all = (0..looks).map(|number| {
+        let (number, pattern) = (number / Pattern::ALL.len(), number % Pattern::ALL.len());
+        let (number, shade) = (number / shades, number % shades);
+        (number / FAMILIES.len(), number % FAMILIES.len(), shade, pattern)
+    });
+    with_words(all.filter(|look| !sold.contains(look)))
 }
 
 /// The product of each item: a category's items are shared equally by its shapes.
@@ -102,11 +124,22 @@ pub fn looks() -> Vec<Look> {
 
 /// The shop's catalogue: 600 items in 12 categories, always the same.
 pub fn catalogue() -> Catalogue {
+    in_words(&items())
+}
+
+/// What the shop does not sell: a catalogue of one item for each look that none of its own items has,
+/// and these looks. An encoder that learned from it has not seen the shop.
+pub fn unsold() -> (Catalogue, Vec<Look>) {
+    let items = unsold_items();
+    (in_words(&items), items.iter().map(ItemTraits::look).collect())
+}
+
+fn in_words(items: &[ItemTraits]) -> Catalogue {
     let mut catalogue = Catalogue::default();
     let mut numbers = [0; Shape::ALL.len()];
     // In each category the model words are dealt anew, by a stride that is coprime to their number.
     let model = |index: usize| MODELS[(index * 7 + index / ITEMS_PER_CATEGORY * 11) % MODELS.len()];
-    for (index, item) in items().iter().enumerate() {
+    for (index, item) in items.iter().enumerate() {
         let product = &PRODUCTS[item.product];
         numbers[item.product] += 1;
         let name = product.shape.name();
@@ -135,7 +168,7 @@ pub fn catalogue() -> Catalogue {
             ]),
             ..CatalogueItem::new(id)
         });
-        debug_assert!(matches!(added, Ok(Some(_))), "600 distinct ids are within every limit");
+        debug_assert!(matches!(added, Ok(Some(_))), "distinct ids are within every limit");
     }
     catalogue
 }

@@ -255,6 +255,8 @@ pub struct PipelineArguments {
 pub enum Source {
     /// The synthetic shop.
     Shop,
+    /// What the synthetic shop does not sell: pictures and texts that an encoder may learn from.
+    Unsold,
     /// MovieLens as downloaded: `ratings.csv`, `movies.csv`, maybe `posters/<movieId>.jpg`.
     Movielens,
     /// RecBole atomic files: `.inter`, maybe `.item` and `images/`.
@@ -267,7 +269,7 @@ pub struct PrepareArguments {
     /// The data set.
     #[arg(value_enum)]
     pub source: Source,
-    /// The source's folder; not for the shop.
+    /// The source's folder; not for the shop and what it does not sell.
     pub path: Option<PathBuf>,
     /// Folder to write.
     #[arg(long)]

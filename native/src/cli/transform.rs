@@ -19,13 +19,14 @@ use tributary_core::{Error, Result};
 use super::arguments::{MergeArguments, PrepareArguments, QuantizeArguments, Source};
 use super::{Report, progress_bar};
 use crate::bundle::{self, BundleText, files_beside_the_model, write_bundle};
-use crate::data::{prepare_movielens, prepare_recbole, prepare_shop};
+use crate::data::{prepare_movielens, prepare_recbole, prepare_shop, prepare_unsold};
 use crate::files::{self, FolderSink, ModelFolder};
 
 pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
     let prepare = match (arguments.source, &arguments.path) {
         (Source::Shop, None) => return prepare_the_shop(arguments),
-        (Source::Shop, Some(path)) => {
+        (Source::Unsold, None) => return prepare_the_unsold(arguments),
+        (Source::Shop | Source::Unsold, Some(path)) => {
             let expected = "none: the shop is made, not read";
             return Err(Error::argument("prepare", "path", expected, path.display()));
         }
@@ -80,6 +81,13 @@ fn prepare_the_shop(arguments: &PrepareArguments) -> Result<Report> {
         tributary_core::shop::NUM_CANDIDATES,
         100.0 * shop.oracle_hit_rate
     );
+    Ok(Report { json, text })
+}
+
+fn prepare_the_unsold(arguments: &PrepareArguments) -> Result<Report> {
+    let items = prepare_unsold(&arguments.out)?;
+    let json = json!({ "items": items, "pictures": items });
+    let text = format!("{items} items and their pictures in {}\n", arguments.out.display());
     Ok(Report { json, text })
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use tributary_core::shop::{self, Knowledge, MAX_USERS};
+use tributary_core::recommend::Catalogue;
+use tributary_core::shop::{self, Knowledge, Look, MAX_USERS};
 use tributary_core::{Error, Result};
 
-use super::IMAGES_FOLDER;
+use super::{CATALOGUE_FILE, IMAGES_FOLDER};
 use crate::shop_pictures::{contact_sheet, picture};
 
 /// All pictures on one sheet.
@@ -37,19 +38,11 @@ pub fn prepare_shop(folder: &Path, users: usize, users_seed: u64) -> Result<Prep
         return Err(Error::argument("prepare shop", "users", format!("1 to {MAX_USERS}"), users));
     }
     let users = shop::users(users, users_seed);
-    let images = folder.join(IMAGES_FOLDER);
-    std::fs::create_dir_all(&images).map_err(|e| Error::io(images.display(), e))?;
-    let write = |path: &Path, bytes: &[u8]| {
-        std::fs::write(path, bytes).map_err(|e| Error::io(path.display(), e))
-    };
     let files = shop::files(&users, users_seed)?;
+    let (catalogue, looks) = (shop::catalogue(), shop::looks());
+    write_pictures(folder, &catalogue, &looks)?;
     for file in &files {
         write(&folder.join(file.name), file.text.as_bytes())?;
-    }
-    let (catalogue, looks) = (shop::catalogue(), shop::looks());
-    for (item, look) in catalogue.items().iter().zip(&looks) {
-        let Some(name) = &item.image else { continue };
-        write(&images.join(name), &picture(look)?)?;
     }
     write(&folder.join(SHEET_FILE), &contact_sheet(&looks)?)?;
     Ok(PreparedShop {
@@ -60,4 +53,30 @@ pub fn prepare_shop(folder: &Path, users: usize, users_seed: u64) -> Result<Prep
         pictures: looks.len(),
         oracle_hit_rate: shop::oracle_hit_rate(&users, Knowledge::EVERYTHING),
     })
+}
+
+/// Writes a catalogue of what the shop does not sell and its pictures into `folder`, which is made if need
+/// be: one item for each look that nothing in the shop has. Returns their number.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn prepare_unsold(folder: &Path) -> Result<usize> {
+    let (catalogue, looks) = shop::unsold();
+    write_pictures(folder, &catalogue, &looks)?;
+    write(&folder.join(CATALOGUE_FILE), catalogue.to_jsonl()?.as_bytes())?;
+    Ok(catalogue.len())
+}
+
+fn write_pictures(folder: &Path, catalogue: &Catalogue, looks: &[Look]) -> Result<()> {
+    let images = folder.join(IMAGES_FOLDER);
+    std::fs::create_dir_all(&images).map_err(|e| Error::io(images.display(), e))?;
+    for (item, look) in catalogue.items().iter().zip(looks) {
+        let Some(name) = &item.image else { continue };
+        write(&images.join(name), &picture(look)?)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|e| Error::io(path.display(), e))
 }

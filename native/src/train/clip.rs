@@ -151,19 +151,20 @@ impl ClipObjective {
 
 impl Objective for ClipObjective {
     fn examples(&self) -> usize {
-        self.pairs.examples()
+        self.pairs.train.len()
     }
 
     fn losses(&self, b: &Burn, examples: &[u32]) -> Result<Losses> {
-        let items: Vec<_> = examples.iter().map(|&i| self.pairs.example(i)).collect();
-        let (pixels, texts) = self.pairs.batch(items.iter().copied());
+        let items = examples.iter().filter_map(|&i| self.pairs.train.get(i as usize));
+        let items: Vec<usize> = items.copied().collect();
+        let (pixels, texts) = self.pairs.batch(&items, 0);
         let images = b.l2_normalize(&self.clip.image_embeds(b, &pixels, None)?, MIN_LENGTH)?;
         let texts = b.l2_normalize(&self.clip.text_embeds(b, &texts, None)?, MIN_LENGTH)?;
         let mut rows = self.contrast(b, &images, &texts)?;
         if let Some(sides) = &self.pairs.sides {
             let embeds = |side: &Vec<Vec<TokenId>>| {
                 let texts: Vec<&[TokenId]> =
-                    items.iter().map(|&(item, _)| side[item].as_slice()).collect();
+                    items.iter().map(|&item| side[item].as_slice()).collect();
                 b.l2_normalize(&self.clip.text_embeds(b, &texts, None)?, MIN_LENGTH)
             };
             let [titles, descriptions] = sides.each_ref().map(embeds);
@@ -173,7 +174,7 @@ impl Objective for ClipObjective {
     }
 
     fn example_name(&self, example: u32) -> String {
-        let item = self.pairs.ids.get(self.pairs.example(example).0);
+        let item = self.pairs.train.get(example as usize).and_then(|&i| self.pairs.ids.get(i));
         format!("item {}", item.map_or("?", String::as_str))
     }
 
@@ -201,7 +202,7 @@ impl Objective for ClipObjective {
 fn retrieval<B: Backend>(b: &B, clip: &Clip<B>, pairs: &Pairs, kind: usize) -> Result<Retrieval> {
     let (mut images, mut texts) = (Vec::new(), Vec::new());
     for batch in pairs.held_out.chunks(BATCH) {
-        let (pixels, ids) = pairs.batch(batch.iter().map(|&item| (item, kind)));
+        let (pixels, ids) = pairs.batch(batch, kind);
         let read = |embeds| -> Result<Vec<Vec<f32>>> {
             let values = pollster::block_on(b.read(&b.l2_normalize(&embeds, MIN_LENGTH)?))?;
             let size = clip.config().projection_dim;

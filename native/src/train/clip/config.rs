@@ -165,8 +165,9 @@ impl ClipModelConfig {
 pub struct ClipDataConfig {
     /// A prepared folder: `catalogue.jsonl` and `images`; relative to the configuration's folder.
     pub path: PathBuf,
-    /// An attribute of the items that describes their picture, such as `caption`: a second text
-    /// beside title and description, trained on as often, and the one that validates.
+    /// An attribute of the items that describes their picture, such as `caption`: the text that goes
+    /// with it in place of title and description. What these tell and no picture shows, such as the
+    /// brand, the picture tower could only learn by heart, item by item.
     pub caption: Option<String>,
     /// Also tell each title from the others by its description, and the reverse: without it a text's
     /// embedding drops what no picture shows, such as the brand.

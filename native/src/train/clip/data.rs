@@ -24,7 +24,7 @@ pub(super) struct Pairs {
     pub(super) ids: Vec<String>,
     /// One picture after the other, (3, image_size, image_size) each.
     pixels: Vec<f32>,
-    /// Names of the kinds of text; the first one validates.
+    /// Names of the kinds of text; the first one goes with the pictures in training and validation.
     pub(super) kinds: Vec<String>,
     /// The texts of each item, one per kind.
     texts: Vec<Vec<Vec<TokenId>>>,
@@ -125,23 +125,11 @@ impl Pairs {
         })
     }
 
-    /// Examples to train on: each item with each of its texts.
-    pub(super) fn examples(&self) -> usize {
-        self.train.len() * self.kinds.len()
-    }
-
-    /// Item and kind of text of an example.
-    pub(super) fn example(&self, example: u32) -> (usize, usize) {
-        let (item, kind) =
-            (example as usize / self.kinds.len(), example as usize % self.kinds.len());
-        (self.train.get(item).copied().unwrap_or_default(), kind)
-    }
-
-    /// The inputs of items, each with its text of a kind.
-    pub(super) fn batch(&self, items: impl Iterator<Item = (usize, usize)> + Clone) -> Batch<'_> {
+    /// The inputs of items, each with its text of one kind.
+    pub(super) fn batch(&self, items: &[usize], kind: usize) -> Batch<'_> {
         let size = self.pixels.len() / self.ids.len().max(1);
-        let pixels = items.clone().flat_map(|(i, _)| &self.pixels[i * size..(i + 1) * size]);
-        let texts = items.map(|(i, kind)| self.texts[i][kind].as_slice());
+        let pixels = items.iter().flat_map(|&i| &self.pixels[i * size..(i + 1) * size]);
+        let texts = items.iter().map(|&i| self.texts[i][kind].as_slice());
         (pixels.copied().collect(), texts.collect())
     }
 }
