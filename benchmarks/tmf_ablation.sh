@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What each part of TMF is worth on the shop: the levels of the paper's Table 3 over three seeds, then
-# the whole without one modality. Needs the folders of the stages before `language model and fusion` in
-# tmf_stages.toml, and `prepare shop --users-seed 2 --out target/shop2`.
+# the whole without one modality, and with attention to later items too (`bidirectional`). Needs the folders
+# of the stages before `language model and fusion` in tmf_stages.toml, and
+# `prepare shop --users-seed 2 --out target/shop2`.
 #
-#   benchmarks/tmf_ablation.sh [1 2 3 modalities]     seeds and the second question; all where silent
+#   benchmarks/tmf_ablation.sh [1 2 3 modalities bidirectional]     what to run; all where silent
 #
 # What is there already is not trained again: target/ablation/NAME is a folder that serves, NAME.DATA.json
 # what `evaluate` said of it. Two may run side by side, each with parts of its own.
@@ -17,7 +18,7 @@ mkdir -p "$out"
 run() {
     local name=$1 setting settings=() data
     shift
-    for setting in data.users=1200 training.eval_every=1000000 "$@"; do settings+=(--set "$setting"); done
+    for setting in data.users=2000 training.eval_every=1000000 "$@"; do settings+=(--set "$setting"); done
     if [ ! -e "$out/$name/bundle.json" ]; then
         "$tributary" train benchmarks/tmf.toml "${settings[@]}" --out "$out/$name" 2> "$out/$name.log"
     fi
@@ -30,7 +31,11 @@ run() {
     done
 }
 
-for part in ${@:-1 2 3 modalities}; do
+for part in ${@:-1 2 3 modalities bidirectional}; do
+    if [ "$part" = bidirectional ]; then
+        run bidirectional-1 fusion.causal=false
+        continue
+    fi
     if [ "$part" = modalities ]; then
         for modality in image text graph; do run "without-$modality" "tables.$modality="; done
         continue

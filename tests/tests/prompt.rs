@@ -233,6 +233,19 @@ fn events_on_one_item_share_an_entry() {
 }
 
 #[test]
+fn a_behaviour_without_a_word_leaves_no_trace_below_its_token() {
+    let silent = FIGURE_3.replace("\"views\"", "\"\"").replace("= \" {beh", "= \"{beh");
+    let mut builder = builder_of(bytes(), &silent, options());
+    builder.names_mut().push("tent", "tent");
+    let names = [(Level::Text, "The user tent,"), (Level::Behaviour, "The user[b0][b0] tent,")];
+    for (level, start) in names {
+        let request = PromptRequest { level, ..request(&[(0, 0), (0, 0)], &[]) };
+        let text = read(&builder.build(&request).unwrap());
+        assert!(text.starts_with(start), "{text}");
+    }
+}
+
+#[test]
 fn a_history_moves_in_steps_and_no_entry_is_cut() {
     for (max_items, keep_items, max_tokens, keep_tokens) in [
         (30, 20, 50_000, 40_000),

@@ -317,6 +317,7 @@ impl Wording {
         let piece = |part: &Part, behaviour: u32, name: &str, spaced: bool| {
             Ok(match part {
                 Part::Text(text) => Piece::Tokens(words(text)?),
+                Part::Behaviour { .. } if name.is_empty() => Piece::Tokens(Vec::new()),
                 Part::Behaviour { spaced: own } => {
                     let text = format!("{}{name}", if *own || spaced { " " } else { "" });
                     Piece::Tokens(tokenizer.encode_within(&text, true)?)

@@ -37,7 +37,7 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BehaviourWords {
-    /// In the history: "adds to cart".
+    /// In the history: "adds to cart". May be empty, where the behaviour's token says it.
     pub history: String,
     /// As what is asked for: "add to cart".
     pub target: String,

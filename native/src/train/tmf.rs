@@ -196,8 +196,9 @@ pub struct LossConfig {
     /// Times -log softmax of the scores of all candidates, at the right one: what makes the names'
     /// likelihoods, which rank when serving, tell the candidates from each other. Not in the paper.
     pub choice: f32,
-    /// Of a model that points: times the same at every item of the history but the first, among the
-    /// item and the question's wrong candidates: many choices for the price of one prompt.
+    /// Of a model that points: times the same at every item of the history but the first that the
+    /// behaviour asked for was done to, among the item and the question's wrong candidates: many
+    /// choices for the price of one prompt.
     pub history: f32,
 }
 

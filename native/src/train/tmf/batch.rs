@@ -1,5 +1,6 @@
 //! The lessons of a step as one packed pass, and their losses.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use burn::tensor::Tensor;
@@ -34,8 +35,8 @@ pub(super) enum Choice {
     Names(Vec<Vec<TokenId>>),
     /// By their tokens.
     Token {
-        /// So are the items of the history.
-        history: bool,
+        /// Items of the history that are chosen the same way, where they are named.
+        history: HashSet<ItemIndex>,
     },
 }
 
@@ -109,7 +110,7 @@ impl Batch {
         let (offset, trunk) = (self.ids.len() as u32, self.lengths.len());
         let (first, pointers) = (self.soft.candidates.len(), self.pointers.len());
         self.soft.add(lesson, offset);
-        if let Choice::Token { history } = lesson.choice {
+        if let Choice::Token { history } = &lesson.choice {
             self.point(lesson, offset, first, history);
         }
         let pointers = self.pointers.len() - pointers;
@@ -141,9 +142,9 @@ impl Batch {
         self.examples.push(Example { prompt, names, choices });
     }
 
-    /// The answer's pointer and, with `history`, those of the items before. `first` is the lesson's
-    /// first candidate, in the order of the prompt.
-    fn point(&mut self, lesson: &Lesson, offset: u32, first: usize, history: bool) {
+    /// The answer's pointer and those of the items in `history`. `first` is the lesson's first
+    /// candidate, in the order of the prompt.
+    fn point(&mut self, lesson: &Lesson, offset: u32, first: usize, history: &HashSet<ItemIndex>) {
         let prompt = &lesson.prompt;
         let Some(right) = prompt.candidates.iter().position(|&place| place == 0) else { return };
         let candidates: Vec<u32> = (first as u32..).take(prompt.candidates.len()).collect();
@@ -156,7 +157,8 @@ impl Batch {
         self.pointers.push(Pointer { row, events, alone, candidates, right });
         // Nothing is known of the user where the first item is named.
         let [_, rows @ ..] = &prompt.history_rows[..] else { return };
-        for (&(row, item), end) in if history { rows } else { &[] }.iter().zip(start + 1..) {
+        let chosen = rows.iter().zip(start + 1..).filter(|((_, item), _)| history.contains(item));
+        for (&(row, item), end) in chosen {
             let (row, alone) = (offset + row as u32, Some(self.soft.alone.len() as u32));
             self.soft.alone.push(item);
             let candidates = wrong.clone();

@@ -1,6 +1,7 @@
 //! The loss of TMF: prompts of a batch in one packed pass, cross-entropy of their answers
 //! (Eqs. 9 to 11).
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use tributary_core::backend::{Backend, MatrixData, Segments};
@@ -243,15 +244,22 @@ impl<'a> TmfObjective<'a> {
             listed,
             answer: (!candidates.is_empty() && !by_names && listed).then_some(0),
         })?;
+        let kept = history.get(prompt.history.clone()).unwrap_or_default();
         let choice = match (chooses, by_names) {
             (false, _) => Choice::None,
-            (true, false) => Choice::Token { history: self.config.loss.history > 0.0 },
+            (true, false) => {
+                // As the question is: what was only looked at says little of what is bought.
+                let asked = kept.iter().filter(|(_, behaviour)| *behaviour == question.behaviour);
+                let none = self.config.loss.history == 0.0;
+                let history =
+                    if none { HashSet::new() } else { asked.map(|&(item, _)| item).collect() };
+                Choice::Token { history }
+            }
             (true, true) => {
                 let names = candidates.iter().map(|&item| self.name(item));
                 Choice::Names(names.collect::<Result<_>>()?)
             }
         };
-        let kept = history.get(prompt.history.clone()).unwrap_or_default();
         let history = kept.iter().map(|(item, _)| *item).collect();
         Ok(Lesson { prompt, history, candidates: candidates.to_vec(), choice })
     }

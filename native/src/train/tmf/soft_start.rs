@@ -15,8 +15,6 @@ use super::objective::{FUSION, Modalities};
 use crate::train::burn_backend::{Burn, Parameter};
 use crate::train::induction::{Mark, mark, rotation};
 
-/// How loud pictures and texts are beside the graph at first.
-const QUIET: f32 = 0.2;
 /// How loud the differences between behaviours are beside their mark.
 const BEHAVIOUR: f32 = 0.3;
 /// How loud items are beside words. What the written-down heads add to an item's row must not drown
@@ -46,17 +44,13 @@ pub(super) fn prepare(
             }
         }
     }
-    let rotate = |name: &str, gain: f32| {
+    let rotate = |name: &str| {
         edit(b, &format!("{name}.weight"), |values, [rows, columns]| {
-            let turned = rotation(rows, columns, seed, name);
-            values.iter_mut().zip(turned).for_each(|(value, x)| *value = gain * x);
+            values.copy_from_slice(&rotation(rows, columns, seed, name));
         })
     };
-    // What users did says more of what they will do than what things look like; pictures and texts
-    // come in as far as they prove useful.
-    let quiet = if modalities.widths()[2] > 0 { QUIET } else { 1.0 };
-    for (name, gain) in [("image", quiet), ("text", quiet), ("graph", 1.0)] {
-        rotate(&format!("{name}_proj"), gain)?;
+    for name in ["image", "text", "graph"] {
+        rotate(&format!("{name}_proj"))?;
         // An item of which nothing is known is like the mean of all.
         edit(b, &format!("absent.{name}.weight"), |values, _| values.fill(0.0))?;
     }
