@@ -2,7 +2,7 @@
 # What each part of TMF is worth on the shop: the levels of the paper's Table 3 over three seeds, then
 # the whole without one modality, and with attention to later items too (`bidirectional`). Needs the folders
 # of the stages before `language model and fusion` in tmf_stages.toml, and
-# `prepare shop --users-seed 2 --out target/shop2`.
+# `prepare shop --users-seed 2 --out target/shop2`, the same for 13.
 #
 #   benchmarks/tmf_ablation.sh [1 2 3 modalities bidirectional]     what to run; all where silent
 #
@@ -22,7 +22,7 @@ run() {
     if [ ! -e "$out/$name/bundle.json" ]; then
         "$tributary" train benchmarks/tmf.toml "${settings[@]}" --out "$out/$name" 2> "$out/$name.log"
     fi
-    for data in shop shop2; do
+    for data in shop shop2 shop13; do
         if [ ! -s "$out/$name.$data.json" ]; then
             "$tributary" evaluate --bundle "$out/$name" --data "target/$data" --target-behaviour buy \
                 --candidates 11 --users 1000 --json > "$out/$name.$data.json"
@@ -33,11 +33,17 @@ run() {
 
 for part in ${@:-1 2 3 modalities bidirectional}; do
     if [ "$part" = bidirectional ]; then
-        run bidirectional-1 fusion.causal=false
+        # Without the history's pointers: whoever attends to later items has seen what they ask for.
+        run bidirectional-1 fusion.causal=false loss.history=0.0
+        run causal-1 loss.history=0.0
         continue
     fi
     if [ "$part" = modalities ]; then
-        for modality in image text graph; do run "without-$modality" "tables.$modality="; done
+        for seed in 1 2 3; do
+            for modality in image text graph; do
+                run "without-$modality-$seed" "training.seed=$seed" "tables.$modality="
+            done
+        done
         continue
     fi
     run "text-$part" "training.seed=$part" model.level=text
