@@ -7,6 +7,8 @@
 
 #[cfg(feature = "images")]
 mod decode;
+#[cfg(feature = "images")]
+mod jpeg;
 mod patches;
 mod resize;
 

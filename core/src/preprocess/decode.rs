@@ -1,11 +1,12 @@
-//! Files to pixels, by the `image` crate within limits: PNG, JPEG and WebP, whatever the file's name.
+//! Files to pixels, within limits: PNG and WebP by the `image` crate, JPEG by `libjpeg-turbo-rs`, whatever
+//! the file's name.
 
 use std::io::Cursor;
 
 use image::error::{ImageError, LimitErrorKind};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{MAX_PICTURE_SIDE, Picture, check_size};
+use super::{MAX_PICTURE_SIDE, Picture, check_size, jpeg};
 use crate::error::{Error, Result};
 
 /// Largest file of a picture.
@@ -13,8 +14,8 @@ pub const MAX_PICTURE_BYTES: usize = 64 << 20;
 /// Most bytes that decoding allocates for pixels.
 pub const MAX_DECODED_BYTES: u64 = 512 << 20;
 
-/// The pixels of a PNG, JPEG or WebP file, upright as its EXIF orientation says. Of an animation the
-/// first frame; grey becomes three equal channels, 16 bits become 8, and alpha is dropped, as by
+/// The pixels of a PNG, JPEG or WebP file, upright as its EXIF orientation says; those of a JPEG are
+/// libjpeg-turbo's to the byte, which Pillow reads with. Of an animation the first frame; grey becomes three equal channels, 16 bits become 8, and alpha is dropped, as by
 /// Pillow's `convert("RGB")`. `name` is the file's, for errors.
 ///
 /// # Errors
@@ -30,9 +31,8 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Picture> {
         Ok(other) => return Err(unsupported(name, other.to_mime_type())),
         Err(_) => return Err(unsupported(name, kind_of(bytes))),
     };
-    // The decoder fills up what a truncated JPEG lacks; a picture that is half grey is no answer.
-    if format == ImageFormat::Jpeg && !has_end_of_image(bytes) {
-        return Err(Error::file(name, "picture", "a whole JPEG", "one without its end"));
+    if format == ImageFormat::Jpeg {
+        return jpeg::decode(name, bytes);
     }
     let mut limits = Limits::no_limits();
     limits.max_image_width = Some(MAX_PICTURE_SIDE as u32);
@@ -82,19 +82,4 @@ fn broken(name: &str, error: ImageError) -> Error {
         return Error::file(name, "size", expected, "more");
     }
     Error::file(name, "picture", "a file that can be decoded", error)
-}
-
-/// Whether an end marker follows the first scan. Inside a scan's data the two bytes cannot stand.
-fn has_end_of_image(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    // Segments up to the first scan: a marker, then a length that counts itself.
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-        if marker == 0xda {
-            let rest = bytes.get(at..).unwrap_or_default();
-            return rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
-        }
-    }
-    // Not the form this walk knows: for the decoder to judge.
-    true
 }
