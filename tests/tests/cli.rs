@@ -145,6 +145,14 @@ fn the_demo_bundle_predicts_users_it_never_saw() {
     assert_eq!((&answer["target_behaviour"], &answer["valid_ratio"]), (&"buy".into(), &1.0.into()));
     assert!(answer["users"].as_u64().unwrap() > 290, "{}", answer["users"]);
 
+    // What it writes is a candidate's name.
+    for (answers, least) in [("constrained", 1.0), ("free", 0.95)] {
+        let written = ["--answers", answers, "--users", "200"];
+        let written = json(&[&arguments[..5], &protocol, &written].concat());
+        let valid = written["valid_ratio"].as_f64().unwrap();
+        assert!(valid >= least && hit(&written) > MODEL_ABOVE, "{answers}: {valid}");
+    }
+
     // Stored sets are ranked alike, whoever is asked; without a model the baselines answer alone.
     let sets = shop.path().join("sets.jsonl");
     let store = ["evaluate", "--baselines", "--save-candidates", text(&sets)];

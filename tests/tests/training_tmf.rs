@@ -290,11 +290,17 @@ fn a_quantised_folder_still_serves_and_writes_names() {
     shop.base();
     shop.train(&format!("{TMF}{TRAINING}"), "tmf", false, Some(6)).unwrap();
     let path = |name: &str| shop.path(name).display().to_string();
-    let quantized = Command::new(tributary_tests::program())
-        .args(["quantize", &path("tmf"), "--format", "q8", "--out", &path("q8")])
-        .output()
-        .unwrap();
-    assert!(quantized.status.success(), "{}", String::from_utf8_lossy(&quantized.stderr));
+    for format in ["q8", "q4"] {
+        let quantized = Command::new(tributary_tests::program())
+            .args(["quantize", &path("tmf"), "--format", format, "--out", &path(format)])
+            .output()
+            .unwrap();
+        assert!(quantized.status.success(), "{}", String::from_utf8_lossy(&quantized.stderr));
+    }
+    let stored = |folder: &str, name: &str| std::fs::read(shop.path(folder).join(name)).unwrap();
+    assert_ne!(stored("q4", "model.safetensors"), stored("q8", "model.safetensors"));
+    // Candidates are scored by their fused tokens.
+    assert_eq!(stored("q4", "fusion.safetensors"), stored("q8", "fusion.safetensors"));
     let open = |name: &str| {
         let bundle = bundle::from_model(&shop.path(name)).unwrap();
         bundle.tmf_recommender(&Cpu::new()).unwrap()
