@@ -2,7 +2,7 @@
 # What each part of TMF is worth on the shop: the levels of the paper's Table 3 over three seeds, then
 # the whole without one modality, and with attention to later items too (`bidirectional`). Needs the folders
 # of the stages before `language model and fusion` in tmf_stages.toml, and
-# `prepare shop --users-seed 2 --out target/shop2`, the same for 13.
+# `prepare shop --users-seed 2 --out target/shop2`, the same for 15.
 #
 #   benchmarks/tmf_ablation.sh [1 2 3 modalities bidirectional]     what to run; all where silent
 #
@@ -22,7 +22,7 @@ run() {
     if [ ! -e "$out/$name/bundle.json" ]; then
         "$tributary" train benchmarks/tmf.toml "${settings[@]}" --out "$out/$name" 2> "$out/$name.log"
     fi
-    for data in shop shop2 shop13; do
+    for data in shop shop2 shop15; do
         if [ ! -s "$out/$name.$data.json" ]; then
             "$tributary" evaluate --bundle "$out/$name" --data "target/$data" --target-behaviour buy \
                 --candidates 11 --users 1000 --json > "$out/$name.$data.json"

@@ -58,6 +58,12 @@ fn a_stage_runs_when_something_changed_and_only_then() {
     folder.write("stages.toml", STAGES.replace("prepare shop", "prepare nothing"));
     let error = run(&folder).unwrap_err();
     assert!(error.contains("stage shop") && error.contains("nothing"), "{error}");
+    // A command that cannot be read stops all, also what stands before it.
+    std::fs::remove_dir_all(folder.path().join("shop")).unwrap();
+    folder.write("stages.toml", STAGES.replace("--baselines", "--basslines"));
+    let error = run(&folder).unwrap_err();
+    assert!(error.contains("stage baselines") && error.contains("--basslines"), "{error}");
+    assert!(!folder.path().join("shop").exists(), "nothing ran");
     folder.write("stages.toml", STAGES.replace("writes", "rites"));
     let error = run(&folder).unwrap_err();
     assert!(error.contains("stages.toml") && error.contains("rites"), "{error}");

@@ -50,11 +50,14 @@ struct Done {
     seconds: f64,
 }
 
+#[expect(clippy::print_stderr, reason = "how far a command of many minutes is")]
 pub(super) fn pipeline(arguments: &PipelineArguments) -> Result<Report> {
     let file = arguments.file.display().to_string();
     let text = read_text(&arguments.file, &file, MAX_BYTES)?;
     let pipeline: Pipeline =
         toml::from_str(&text).map_err(|e| Error::file(&file, "content", "stages", e.message()))?;
+    // The last stage's command is read before the first stage takes its half hour.
+    pipeline.stage.iter().try_for_each(|stage| stage.parse(false).map(|_| ()))?;
     let mut record = Record::read(&pipeline.record)?;
     let (mut stages, mut text) = (Vec::new(), String::new());
     for (stage, place) in pipeline.stage.iter().zip(1..) {
@@ -74,7 +77,7 @@ pub(super) fn pipeline(arguments: &PipelineArguments) -> Result<Report> {
                 done
             }
             unfinished => {
-                tracing::warn!("{}", line(&stage.command));
+                eprintln!("{}", line(&stage.command));
                 let started = std::time::Instant::now();
                 let earlier = unfinished.as_ref().map_or(0.0, |done| done.seconds);
                 let resumes = unfinished.is_some_and(|done| done.outputs.is_none());
