@@ -25,7 +25,7 @@ run() {
     for data in shop shop2 shop15; do
         if [ ! -s "$out/$name.$data.json" ]; then
             "$tributary" evaluate --bundle "$out/$name" --data "target/$data" --target-behaviour buy \
-                --candidates 11 --users 1000 --json > "$out/$name.$data.json"
+                --candidates 11 --json > "$out/$name.$data.json"
         fi
         echo "$name $data $(grep -o '"hit_rate@1": *[0-9.]*' "$out/$name.$data.json" | head -1)"
     done

@@ -187,6 +187,16 @@ fn truncated_and_damaged_files_never_panic() {
     }
 }
 
+/// No sampling at all in the first of four colours, which the decoder would divide by.
+#[test]
+fn a_jpeg_without_sampling_is_refused() {
+    let mut jpeg = fixture("cmyk.jpg");
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    assert_eq!(jpeg[frame + 9], 4, "components");
+    jpeg[frame + 11] = 0;
+    assert_refused("no sampling", decode("cmyk.jpg", &jpeg), &["cmyk.jpg", "sampling"]);
+}
+
 #[test]
 fn junk_beside_the_pixels_is_passed_over() {
     let jpeg = fixture("photo.jpg");
