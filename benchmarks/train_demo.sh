@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rebuilds native/demo, TMF in q8: the stages of tmf_stages.toml, quality on users no training has seen,
-# and the bundle where the next build embeds it. About half an hour on two cores.
+# and the bundle where the next build embeds it. 15 to 45 minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tributary() { cargo run --quiet --release -p tributary --features gpu,train -- "$@"; }
