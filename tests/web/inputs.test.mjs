@@ -27,7 +27,9 @@ describe('odd arguments', { skip }, () => {
       const { items: filtered } = await r.recommend({ history: [], filter: ({ attributes }) => attributes?.colour === 'blue' });
       return { ...both, catalogue, filtered: filtered.map(({ id }) => id) };
     });
-    assert.deepEqual(bare, plain);
+    assert.deepEqual(bare.map(([id]) => id), plain.map(([id]) => id));
+    // The second call finds the beginning of its prompt in the cache, and so has other sums.
+    bare.forEach(([, score], i) => assert.ok(Math.abs(score - plain[i][1]) < 1e-4, `${score}, not ${plain[i][1]}`));
     assert.equal(bare.length, 2);
     assert.deepEqual([catalogue.items, catalogue.skipped], [2, []]);
     assert.deepEqual(filtered, ['new']);
