@@ -71,3 +71,9 @@ async function openPage({ server }, context, path, origin) {
   await page.addScriptTag({ url: '/hooks/page.js' });
   return page;
 }
+
+/** Whether two lists of [id, score] say the same: a call that finds the beginning of its prompt in the cache has other sums. */
+export function assertSameScores(found, expected) {
+  assert.deepEqual(found.map(([id]) => id), expected.map(([id]) => id));
+  found.forEach(([id, score], i) => assert.ok(Math.abs(score - expected[i][1]) < 1e-4, `${id}: ${score}, not ${expected[i][1]}`));
+}
