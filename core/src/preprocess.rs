@@ -13,7 +13,7 @@ mod patches;
 mod resize;
 
 #[cfg(feature = "images")]
-pub use decode::{MAX_DECODED_BYTES, MAX_PICTURE_BYTES, decode};
+pub use decode::{MAX_PICTURE_BYTES, decode};
 pub use patches::{MAX_ASPECT_RATIO, MAX_PICTURE_TOKENS, PatchPreprocessor, Patches};
 pub use resize::Filter;
 
@@ -26,6 +26,8 @@ use resize::{Region, resize};
 pub const MAX_PICTURE_SIDE: usize = 1 << 17;
 /// Most pixels of a picture: 64 Mi, above what phones take.
 pub const MAX_PICTURE_PIXELS: usize = 1 << 26;
+/// Most bytes that decoding a picture allocates for pixels.
+pub const MAX_DECODED_BYTES: u64 = 512 << 20;
 /// Longest side of what a model is given, pixels.
 pub const MAX_OUTPUT_SIDE: usize = 4096;
 

@@ -19,6 +19,7 @@
 
 mod bundle;
 mod catalogue;
+mod clock;
 mod embeddings;
 mod explain;
 mod graph;
@@ -48,9 +49,10 @@ pub use bundle::{behaviour_rows, one_hot, prompt_tokens, title_tokens};
 pub use catalogue::{
     Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
 };
-pub use embeddings::{EmbeddingTable, ItemEmbeddings, Modality, TABLE_PRESENT};
+pub use clock::Clock;
+pub use embeddings::{EmbeddingTable, ItemEmbeddings, Modality, TABLE_ITEMS, TABLE_PRESENT};
 pub use explain::{Explanation, ItemChange, MAX_EXPLAINED, ModalityChange, explain};
-pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS, TABLE_ITEMS};
+pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use kind::Kind;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
@@ -63,7 +65,7 @@ pub use ranking::{Ranked, rank_of, top, top_items};
 pub use request::{
     Filter, Interaction, RankedItem, Recommendations, Request, RunsOn, Timings, Usage,
 };
-pub use sequence::{Clock, SequenceRecommender};
+pub use sequence::SequenceRecommender;
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]
 pub use tmf::{Answer, Decoding, TmfConfig, TmfParts, TmfRecommender, Written, name_tokens};
 

@@ -258,6 +258,14 @@ fn generate_and_score_read_a_real_model() {
     ]);
     let completion = stopped["completion"].as_str().unwrap();
     assert!(!completion.contains("girl") && stopped["finish_reason"] == "stop", "{stopped}");
+    assert!(stopped["text"].as_str().unwrap().ends_with(completion), "{stopped}");
+    // "little" is not shown before it is known that "girl" does not follow.
+    let stop = ["--stop", "little girl", "--device", "cpu"];
+    let shown = run(&[&["generate", "--model", model, "--prompt", prompt][..], &stop].concat());
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(completion.ends_with("little "), "{completion:?}");
+    let before = completion.strip_suffix("little ").unwrap();
+    assert!(shown.starts_with(&format!("{before}\n\n")), "{shown:?}");
     let scores = json(&[
         "score",
         "--model",

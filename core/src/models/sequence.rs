@@ -1,9 +1,8 @@
 //! Any sequence model: items in, hidden states and scores of all items out. Which one is what
 //! `model_type` in `config.json` says.
 
-mod items;
+pub(super) mod items;
 
-pub(super) use items::{DROPOUT, choice, name_of, one_per_row};
 pub use items::{RepeatedItems, SeenItems, SequenceItems};
 
 use super::almost_rec::{AlmostRec, AlmostRecConfig};
@@ -208,6 +207,7 @@ impl<B: Backend> SequenceModel<B> {
             _ => None,
         }
     }
+
     /// The factorisation inside, which is trained by pairs of items.
     pub fn factorised(&self) -> Option<&Bpr<B>> {
         match &self.layers {

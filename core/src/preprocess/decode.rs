@@ -6,13 +6,11 @@ use std::io::Cursor;
 use image::error::{ImageError, LimitErrorKind};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{MAX_PICTURE_SIDE, Picture, check_size, jpeg};
+use super::{MAX_DECODED_BYTES, MAX_PICTURE_SIDE, Picture, check_size, jpeg};
 use crate::error::{Error, Result};
 
 /// Largest file of a picture.
 pub const MAX_PICTURE_BYTES: usize = 64 << 20;
-/// Most bytes that decoding allocates for pixels.
-pub const MAX_DECODED_BYTES: u64 = 512 << 20;
 
 /// The pixels of a PNG, JPEG or WebP file, upright as its EXIF orientation says; those of a JPEG are
 /// libjpeg-turbo's to the byte, which Pillow reads with. Of an animation the first frame; grey becomes three equal channels, 16 bits become 8, and alpha is dropped, as by

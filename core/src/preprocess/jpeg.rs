@@ -3,8 +3,7 @@
 
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
 
-use super::decode::MAX_DECODED_BYTES;
-use super::{MAX_PICTURE_PIXELS, MAX_PICTURE_SIDE, Picture, check_size};
+use super::{MAX_DECODED_BYTES, MAX_PICTURE_PIXELS, MAX_PICTURE_SIDE, Picture, check_size};
 use crate::error::{Error, Result};
 
 /// Most scans of a progressive file. Encoders write about ten; each costs a pass over all coefficients.

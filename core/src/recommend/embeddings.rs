@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::ItemIndex;
-use super::graph::TABLE_ITEMS;
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
 use crate::models::almost_rec::FrozenTable;
 use crate::models::fusion::{Fusion, ItemRows};
 use crate::weights::Checkpoint;
 
+/// The tensor of an embedding table, or of a graph's, that holds the items' rows.
+pub const TABLE_ITEMS: &str = "item_embedding.weight";
 /// The tensor of an embedding table that says which rows there are.
 pub const TABLE_PRESENT: &str = "present";
 

@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 
 use super::catalogue::{Catalogue, ItemIndex};
+use super::clock::{Clock, system_clock};
+use super::embeddings::TABLE_ITEMS;
 use super::ranking::{self, Ranked};
 use super::request::{Interaction, RankedItem, Recommendations, Request, Timings, Usage};
-use super::sequence::{Clock, system_clock};
 use super::{Question, Recommender, Scorer, Scores, select};
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
@@ -14,8 +15,6 @@ use crate::models::lightgcn::{Event, LightGcn, LightGcnConfig};
 use crate::models::mbht::{Mbht, MbhtConfig, Slot};
 use crate::weights::{Checkpoint, ConfigReader, Weights};
 
-/// The tensor of a graph table that holds the items' rows.
-pub const TABLE_ITEMS: &str = "item_embedding.weight";
 /// The tensor of a graph table that holds the behaviours' rows.
 pub const TABLE_BEHAVIOURS: &str = "behaviour_embedding.weight";
 

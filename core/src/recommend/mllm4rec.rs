@@ -12,10 +12,10 @@ use std::sync::Arc;
 pub use config::Mllm4RecConfig;
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemIndex};
+use super::clock::{Clock, system_clock};
 use super::prompted::{self, Answered, Asked, Cost, Places, Prior, PromptReader, Ranks, Shortlist};
 use super::ranking::{self, Ranked};
 use super::request::{Recommendations, Request, RunsOn};
-use super::sequence::{Clock, system_clock};
 use super::{Question, Recommender, Scorer, Scores};
 use crate::backend::Backend;
 use crate::error::{Error, Result};

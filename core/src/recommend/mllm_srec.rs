@@ -20,10 +20,10 @@ pub use config::MllmSrecConfig;
 use summaries::{Summaries, SummaryKey};
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemIndex};
+use super::clock::{Clock, system_clock};
 use super::prompted::{self, Answered, Asked, Cost, Places, Prior, PromptReader, Ranks, Shortlist};
 use super::ranking::{self, Ranked};
 use super::request::{Recommendations, Request, RunsOn, Usage};
-use super::sequence::{Clock, system_clock};
 use super::{Question, Recommender, Scorer, Scores};
 use crate::backend::Backend;
 use crate::error::{Error, Result};

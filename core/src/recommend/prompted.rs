@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) use answer::{Answered, Asked, Cost, Ranks, answer_batch, recommend, score_batch};
 
 use super::catalogue::{Catalogue, ItemIndex};
+use super::clock::Clock;
 use super::ranking::{self, Ranked};
 use super::request::{RankedItem, Timings, Usage};
-use super::sequence::Clock;
 use super::{ItemId, Scorer};
 use crate::backend::Backend;
 use crate::error::{Error, Result};

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::catalogue::{Catalogue, ItemIndex};
+use super::clock::{Clock, system_clock};
 use super::ranking::{self, Ranked};
 use super::request::{RankedItem, Recommendations, Request, Timings, Usage};
 use super::{Recommender, Scorer, first_occurrences, select};
@@ -17,10 +18,6 @@ use crate::models::sequence::{RepeatedItems, SeenItems, SequenceConfig, Sequence
 use crate::session::{Session, SoftTokens};
 use crate::weights::Weights;
 use states::States;
-
-/// Milliseconds since some fixed moment. On wasm32 the standard library has no clock, so the page's
-/// `performance.now` is passed in.
-pub type Clock = fn() -> f64;
 
 /// A prompt's window of items moves on by its length over this.
 const WINDOW_STEPS: usize = 4;
@@ -304,17 +301,4 @@ impl<B: Backend> Scorer for SequenceRecommender<B> {
         }
         Ok(all)
     }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-pub(super) fn system_clock() -> f64 {
-    use std::sync::OnceLock;
-    use std::time::Instant;
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
-}
-
-#[cfg(target_arch = "wasm32")]
-pub(super) fn system_clock() -> f64 {
-    0.0
 }

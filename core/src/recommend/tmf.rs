@@ -21,11 +21,11 @@ pub use config::TmfConfig;
 pub use point::name_tokens;
 
 use super::catalogue::{Catalogue, CatalogueItem, ItemIndex};
+use super::clock::{Clock, system_clock};
 use super::embeddings::{ItemEmbeddings, Modality};
 use super::prompted::{self, Places, Prior, PromptReader, Shortlist, Stopwatch};
 use super::ranking::{self, Ranked};
 use super::request::{Recommendations, Request, Timings, Usage};
-use super::sequence::{Clock, system_clock};
 use super::{Recommender, Scorer, select};
 use crate::backend::Backend;
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ use crate::random::Random;
 use crate::recommend::{Catalogue, CatalogueItem};
 
 const CATEGORIES: usize = 12;
-pub(super) const ITEMS_PER_CATEGORY: usize = 50;
+const ITEMS_PER_CATEGORY: usize = MODELS.len();
 const ITEMS: usize = CATEGORIES * ITEMS_PER_CATEGORY;
 /// The seed of everything that is dealt to the items.
 const SEED: u64 = 2;

@@ -184,7 +184,7 @@ pub(super) const AUDIENCES: [(&str, &str); 4] =
 pub(super) const SIZES: [&str; 3] = ["S", "M", "L"];
 
 /// Model words: each occurs once in a category.
-pub(super) const MODELS: [&str; super::catalogue::ITEMS_PER_CATEGORY] = [
+pub(super) const MODELS: [&str; 50] = [
     "Lumo", "Tarn", "Pico", "Vela", "Nori", "Ondo", "Kesta", "Brisk", "Marlo", "Tibo", "Sano",
     "Juno", "Peri", "Rook", "Dori", "Falk", "Gala", "Hobo", "Inka", "Jola", "Kito", "Lino", "Milo",
     "Nova", "Orbi", "Quill", "Rio", "Sora", "Tika", "Ursa", "Vito", "Wren", "Xeno", "Yola", "Zeno",

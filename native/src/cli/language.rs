@@ -92,7 +92,7 @@ fn generate_on<B: Backend>(
         };
         let end = arguments.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
         stopped_at = end;
-        let text = &text[..end.unwrap_or(text.len())];
+        let text = &text[..end.unwrap_or_else(|| text.len() - begun(&text, &arguments.stop))];
         if stream && !text.ends_with('\u{fffd}') {
             // A reader that is gone is noticed at the end.
             let new = text.get(printed.len()..).unwrap_or("");
@@ -111,16 +111,19 @@ fn generate_on<B: Backend>(
         Some(text) => Some(text?),
         None => None,
     };
-    if let (Some(completion), Some(end)) = (&mut completion, stopped_at) {
+    let mut whole = match text_of(&token_ids) {
+        Some(text) => Some(text?),
+        None => None,
+    };
+    if let (Some(completion), Some(whole), Some(end)) = (&mut completion, &mut whole, stopped_at) {
+        // Both end with the same text.
+        let cut = whole.len().saturating_sub(completion.len() - end);
+        whole.truncate(whole.floor_char_boundary(cut));
         completion.truncate(end);
     }
     let finish_reason = match generated.finish_reason {
         FinishReason::Length => "length",
         FinishReason::Stop | FinishReason::Cancelled => "stop",
-    };
-    let whole = match text_of(&token_ids) {
-        Some(text) => Some(text?),
-        None => None,
     };
     let info = model.backend().info();
     let decoded = generated.token_ids.len();
@@ -148,6 +151,12 @@ fn generate_on<B: Backend>(
         prompt.len(),
     );
     Ok(Report { json, text })
+}
+
+/// Bytes at the end of `text` that may become one of `stops`.
+fn begun(text: &str, stops: &[String]) -> usize {
+    let starts = stops.iter().flat_map(|stop| stop.char_indices().map(|(at, _)| &stop[..at]));
+    starts.filter(|start| text.ends_with(start)).map(str::len).max().unwrap_or(0)
 }
 
 pub(super) fn logits(arguments: &LogitsArguments, device: Device) -> Result<Report> {

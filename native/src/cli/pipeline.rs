@@ -86,8 +86,8 @@ pub(super) fn pipeline(arguments: &PipelineArguments) -> Result<Report> {
                 let report = super::run(&cli).at(|| format!("stage {}", stage.name))?;
                 let seconds = earlier + started.elapsed().as_secs_f64();
                 let outputs = Some(stage.outputs().at(|| format!("stage {}", stage.name))?);
+                eprint!("{}", report.text);
                 text += &format!("{}\n", line(&format!("{seconds:.1} s")));
-                text += &report.text;
                 Done { inputs, outputs, seconds }
             }
         };

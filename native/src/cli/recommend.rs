@@ -133,7 +133,7 @@ pub(super) fn table(answer: &Recommendations, catalogue: &Catalogue) -> String {
             &format!("{:>4}  {:>8.3}  {:<16}  {title}\n", item.rank, item.score, item.id.as_str());
     }
     if answer.items.is_empty() {
-        text += "      nothing is left to recommend\n";
+        text += "      no items\n";
     }
     let (usage, timings) = (&answer.usage, &answer.timings);
     if usage.unknown_items > 0 {

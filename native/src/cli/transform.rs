@@ -126,13 +126,17 @@ pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
 fn quantize_file(checkpoint: &Checkpoint, out: &Path, name: &str, format: Format) -> Result<()> {
     // The sink names its file itself, so it gets a folder of its own for as long as it writes.
     let inner = out.join(format!("{name}.part"));
-    let mut sink = FolderSink::create(&inner)?;
-    let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
-    quantize_checkpoint(checkpoint, &rule, None, &mut sink, &mut |_, _, _| ())?;
-    sink.finish()?;
     let io = |e| Error::io(inner.display(), e);
-    std::fs::rename(inner.join("model.safetensors"), out.join(name)).map_err(io)?;
-    std::fs::remove_dir_all(&inner).map_err(io)
+    let write = || {
+        let mut sink = FolderSink::create(&inner)?;
+        let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);
+        quantize_checkpoint(checkpoint, &rule, None, &mut sink, &mut |_, _, _| ())?;
+        sink.finish()?;
+        std::fs::rename(inner.join("model.safetensors"), out.join(name)).map_err(io)
+    };
+    // Nothing half written is left behind, and what went wrong first is what is told.
+    let written = write();
+    written.and(std::fs::remove_dir_all(&inner).map_err(io))
 }
 
 /// Puts the encoder of `folder` among the files of a bundle in `out`.

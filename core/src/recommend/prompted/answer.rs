@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 use super::{Prior, Stopwatch, rank_behind, ranked_items};
 use crate::error::Result;
 use crate::recommend::catalogue::{Catalogue, ItemIndex};
+use crate::recommend::clock::Clock;
 use crate::recommend::ranking::Ranked;
 use crate::recommend::request::{Recommendations, Request, RunsOn, Timings, Usage};
-use crate::recommend::sequence::Clock;
 use crate::recommend::{Question, Scores, select};
 
 /// A request's ids as places in the catalogue.
