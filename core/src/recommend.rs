@@ -50,7 +50,9 @@ pub use catalogue::{
     Catalogue, CatalogueItem, ItemId, ItemIndex, MAX_DESCRIPTION_BYTES, MAX_TITLE_BYTES,
 };
 pub use clock::Clock;
-pub use embeddings::{EmbeddingTable, ItemEmbeddings, Modality, TABLE_ITEMS, TABLE_PRESENT};
+pub use embeddings::{
+    EmbeddingTable, ItemEmbeddings, Modality, TABLE_ITEMS, TABLE_MODALITY, TABLE_PRESENT,
+};
 pub use explain::{Explanation, ItemChange, MAX_EXPLAINED, ModalityChange, explain};
 pub use graph::{GraphModel, GraphRecommender, TABLE_BEHAVIOURS};
 #[cfg(any(feature = "tokenizer", feature = "tokenizer-web"))]

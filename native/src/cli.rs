@@ -65,7 +65,7 @@ pub fn run(cli: &Cli) -> Result<Report> {
         },
         #[cfg(feature = "train")]
         Command::Train(arguments) => train::train(arguments),
-        Command::Pipeline(arguments) => pipeline::pipeline(arguments),
+        Command::Pipeline(arguments) => pipeline::pipeline(arguments, device),
         Command::Prepare(arguments) => transform::prepare(arguments),
         Command::Quantize(arguments) => transform::quantize(arguments),
         Command::Merge(arguments) => transform::merge(arguments),

@@ -2,8 +2,8 @@
 //! them is [`tributary_core::recommend::EmbeddingTable`].
 //!
 //! A table is a safetensors file: `item_embedding.weight` F32 (items, d), `present` U8 (items; 0 for
-//! an item without picture or text, whose row is zeros), and in the metadata `encoder` and
-//! `catalogue_sha256`. While it is written it is `NAME.part`, from which an interrupted run goes on.
+//! an item without picture or text, whose row is zeros), and in the metadata `encoder`,
+//! `catalogue_sha256`, `modality` and `inputs_sha256`. While it is written it is `NAME.part`, from which an interrupted run goes on.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
+use tributary_core::recommend::TABLE_MODALITY;
 pub use tributary_core::recommend::{TABLE_ITEMS as EMBEDDING, TABLE_PRESENT as PRESENT};
 use tributary_core::weights::{NamedTensor, Sink, TensorSpec, save_safetensors};
 use tributary_core::{Error, Result};
@@ -25,10 +26,14 @@ pub const MAX_TABLE_VALUES: usize = 1 << 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableHeader {
-    /// [`crate::encoder::Encoder::identity`], and what of an item was encoded.
+    /// [`crate::encoder::Encoder::identity`].
     pub encoder: String,
+    /// What of an item was encoded.
+    pub modality: String,
     /// Of what was encoded: the catalogue's file, or the names of a folder's files.
     pub catalogue_sha256: String,
+    /// Of every picture's or text's content.
+    pub inputs_sha256: String,
     /// Rows.
     pub items: usize,
     /// Values of a row.
@@ -39,7 +44,9 @@ impl TableHeader {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("encoder".to_owned(), self.encoder.clone()),
+            (TABLE_MODALITY.to_owned(), self.modality.clone()),
             ("catalogue_sha256".to_owned(), self.catalogue_sha256.clone()),
+            ("inputs_sha256".to_owned(), self.inputs_sha256.clone()),
         ])
     }
 

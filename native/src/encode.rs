@@ -127,6 +127,22 @@ impl Inputs {
         &self.sha256
     }
 
+    /// Of every row's picture or text: a picture that was mended or replaced is another input.
+    fn content_sha256(&self) -> String {
+        let rows = self.rows.par_iter().map(|(_, input)| match input {
+            Input::Nothing => None,
+            Input::Text(text) => Some(Sha256::digest(text)),
+            // What cannot be read is told when its turn comes.
+            Input::Picture(path) => read_bytes(path).ok().map(Sha256::digest),
+        });
+        let rows: Vec<_> = rows.collect();
+        let mut hash = Sha256::new();
+        for row in rows {
+            hash.update(row.unwrap_or_default());
+        }
+        hex(&hash.finalize())
+    }
+
     /// Rows of the table.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -152,7 +168,9 @@ pub fn encode<B: Backend>(
 ) -> Result<Encoded> {
     let header = TableHeader {
         encoder: encoder.identity()?,
+        modality: inputs.modality.name().into(),
         catalogue_sha256: inputs.sha256.clone(),
+        inputs_sha256: inputs.content_sha256(),
         items: inputs.len(),
         embedding_size: encoder.embedding_size(),
     };
@@ -243,11 +261,16 @@ fn row(input: Option<Result<()>>, embedded: &mut impl Iterator<Item = Vec<f32>>)
 /// # Errors
 /// A file that cannot be read or is no picture; see [`decode`].
 pub fn read_picture(path: &Path) -> Result<tributary_core::preprocess::Picture> {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    decode(&name, &read_bytes(path)?)
+}
+
+/// No more than shows that a file is over [`MAX_PICTURE_BYTES`].
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let io = |e| Error::io(path.display(), e);
     let file = std::fs::File::open(path).map_err(io)?;
     let mut bytes = Vec::new();
     let limit = MAX_PICTURE_BYTES as u64 + 1;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, limit), &mut bytes).map_err(io)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    decode(&name, &bytes)
+    Ok(bytes)
 }

@@ -23,6 +23,16 @@ pub enum Modality {
     Text,
 }
 
+impl Modality {
+    /// What tables and bundles call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Text => "text",
+        }
+    }
+}
+
 /// The encoder of a Hugging Face style folder: a CLIP, a ViT or a BERT sentence encoder.
 ///
 /// # Errors

@@ -177,7 +177,7 @@ pub fn evaluate(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Evaluation> {
     let started = Instant::now();
-    options.check()?;
+    options.check(catalogue.len())?;
     if catalogue.len() != scorer.num_items() {
         let expected = format!("{} items", scorer.num_items());
         return Err(Error::argument("evaluate", "catalogue", expected, catalogue.len()));
@@ -339,7 +339,8 @@ fn scorer_indices(data: &Dataset, catalogue: &Catalogue) -> Vec<Option<ItemIndex
 }
 
 impl EvaluateOptions {
-    fn check(&self) -> Result<()> {
+    /// `items`: how many the recommender knows.
+    fn check(&self, items: usize) -> Result<()> {
         let at_least = |argument, minimum: usize, found: usize| match found < minimum {
             true => Err(Error::argument("evaluate", argument, format!("{minimum} or more"), found)),
             false => Ok(()),
@@ -348,7 +349,14 @@ impl EvaluateOptions {
         match self.candidates {
             Candidates::All | Candidates::Given(_) => Ok(()),
             Candidates::Sampled { num_candidates, .. } | Candidates::Exact { num_candidates } => {
-                at_least("candidates", 2, num_candidates)
+                at_least("candidates", 2, num_candidates)?;
+                match num_candidates > items {
+                    true => {
+                        let expected = format!("at most the catalogue's {items} items");
+                        Err(Error::argument("evaluate", "candidates", expected, num_candidates))
+                    }
+                    false => Ok(()),
+                }
             }
         }
     }

@@ -310,3 +310,29 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let names = || format!("{} to {}", from.display(), to.display());
     std::fs::copy(from, to).map(|_| ()).map_err(|e| Error::io(names(), e))
 }
+
+/// Writes beside `path` and renames, so that nobody ever sees half a file.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let written = std::fs::File::create(&temporary).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, bytes)?;
+        // The rename must not reach the disk before the bytes do.
+        file.sync_all()
+    });
+    written.map_err(|e| Error::io(temporary.display(), e))?;
+    std::fs::rename(&temporary, path).map_err(|e| Error::io(path.display(), e))
+}
+
+/// `Err` where no file can come to be at `path`, for commands that write it after long work.
+pub(crate) fn check_output(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let expected = match path.symlink_metadata() {
+        Ok(found) if !found.is_file() => "no folder, link or device of that name",
+        _ if !folder.is_dir() => "a file in a folder that is there",
+        _ => return Ok(()),
+    };
+    Err(Error::argument("write", "output", expected, path.display()))
+}

@@ -334,6 +334,20 @@ fn merging_adds_the_scaled_product() {
         Checkpoint::from_bytes("model.safetensors", sink.remove("model.safetensors").unwrap())
             .unwrap();
     assert_eq!(merged.names().collect::<Vec<_>>(), base.names().collect::<Vec<_>>());
+    // An update that is no number is told here, not by the model that it is in.
+    let nan = f32_bytes(&[f32::NAN; 12]);
+    let [a, b] = ["lora_A", "lora_B"].map(|p| format!("base_model.model.{}.{p}.weight", Q[0]));
+    let size = MODULES.iter().find(|(name, ..)| *name == Q[0]).unwrap();
+    let tensors = [
+        (a.as_str(), Dtype::F32, &[2, size.2][..], nan[..2 * size.2 * 4].to_vec()),
+        (b.as_str(), Dtype::F32, &[size.1, 2][..], nan[..2 * size.1 * 4].to_vec()),
+    ];
+    let file =
+        Checkpoint::from_bytes("adapter_model.safetensors", safetensors(&tensors, &[])).unwrap();
+    let json = config(&format!(r#""r": 2, "target_modules": ["{}"]"#, Q[0]));
+    let broken = Adapter::load(&json, &file, &base).unwrap();
+    let refused = merge(&base, &broken, None, &mut BTreeMap::new(), &mut |_, _, _| ());
+    assert_refused("nan", refused, &["layers.0.q_proj", "finite values"]);
     for name in base.names() {
         let (before, after) = (base.values(name).unwrap(), merged.values(name).unwrap());
         let Some(lora) = adapter.lora(name.trim_end_matches(".weight")) else {

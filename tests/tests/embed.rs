@@ -179,6 +179,16 @@ fn a_catalogue_becomes_a_table_and_bad_pictures_are_skipped() {
     }
     assert_eq!(table.gather(&[4]).unwrap(), (vec![0.0; 33], vec![false]), "no picture, no values");
 
+    // A picture that came later is another input; a text is no picture, whatever the file holds.
+    std::fs::copy(shop.path().join("images/3.png"), shop.path().join("images/4.png")).unwrap();
+    assert_eq!(tributary(&call).unwrap()["was_current"], false);
+    let mended = read_table(&out);
+    let truth: Vec<f64> = table.row(3).unwrap().iter().map(|&x| x.into()).collect();
+    assert!(nmse(mended.row(4).unwrap(), &truth) < 1e-10, "4.png is 3.png now");
+    let file = open_checkpoint(&out).unwrap();
+    assert!(EmbeddingTable::load_as(&file, "image").is_ok());
+    assert_refused("no text", EmbeddingTable::load_as(&file, "text"), &["modality", "image"]);
+
     // A folder of pictures: the same rows, in the order of the names.
     let images = shop.path().join("images");
     let out = shop.path().join("folder.safetensors");
@@ -222,7 +232,9 @@ fn an_interrupted_table_goes_on_where_it_stopped() {
     let out = scratch.path().join("table.safetensors");
     let header = |encoder: &str| TableHeader {
         encoder: encoder.into(),
+        modality: "image".into(),
         catalogue_sha256: "00".into(),
+        inputs_sha256: "11".into(),
         items: 5,
         embedding_size: 3,
     };

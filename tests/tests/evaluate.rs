@@ -170,6 +170,13 @@ fn what_cannot_be_evaluated_is_refused() {
             },
             "`candidates` is 1",
         ),
+        (
+            EvaluateOptions {
+                candidates: Candidates::Sampled { num_candidates: 1000, seed: 1 },
+                ..Default::default()
+            },
+            "at most the catalogue's",
+        ),
     ] {
         let error = run(&options).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

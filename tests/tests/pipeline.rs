@@ -64,6 +64,20 @@ fn a_stage_runs_when_something_changed_and_only_then() {
     let error = run(&folder).unwrap_err();
     assert!(error.contains("stage baselines") && error.contains("--basslines"), "{error}");
     assert!(!folder.path().join("shop").exists(), "nothing ran");
+    folder.write(
+        "stages.toml",
+        STAGES.replace("prepare shop --out shop --users 3", "pipeline stages.toml"),
+    );
+    let error = run(&folder).unwrap_err();
+    assert!(error.contains("stage shop") && error.contains("another pipeline"), "{error}");
+    folder.write("stages.toml", STAGES.replace("\"baselines\"", "\"shop\""));
+    let error = run(&folder).unwrap_err();
+    assert!(error.contains("a name of its own"), "{error}");
+    folder.write("stages.toml", STAGES);
+    let record = std::fs::read_to_string(folder.path().join("done.json")).unwrap();
+    folder.write("done.json", &record[..record.len() / 2]);
+    let error = run(&folder).unwrap_err();
+    assert!(error.contains("done.json") && error.contains("without this file"), "{error}");
     folder.write("stages.toml", STAGES.replace("writes", "rites"));
     let error = run(&folder).unwrap_err();
     assert!(error.contains("stages.toml") && error.contains("rites"), "{error}");

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use tributary::data::{Dataset, Split, prepare_movielens, prepare_recbole};
+use tributary::data::{Dataset, Split, prepare_movielens, prepare_recbole, prepare_shop};
 use tributary_tests::folder::Folder;
 use tributary_tests::shared;
 
@@ -89,6 +89,7 @@ fn bad_movielens_files_are_refused_by_name_and_line() {
         (MOVIES, "userId,movieId,rating,timestamp\n1,1,4,1\n", "users and items with 5"),
         (MOVIES, "userId,movieId,rating,timestamp\n", "at least one interaction"),
         (MOVIES, "userId,movieId,rating,timestamp\n\"1,1,4,1\n", "columns"),
+        (MOVIES, &ratings.replace("rating,", "points,"), "a column `rating`"),
     ] {
         let source = movielens(movies, ratings);
         let out = Folder::new("refused");
@@ -152,6 +153,25 @@ fn bad_recbole_files_are_refused_by_name_and_line() {
         let error = prepare_recbole(source.path(), out.path(), None).unwrap_err().to_string();
         assert!(error.contains(says), "{error}, expected {says}");
     }
+}
+
+#[test]
+fn only_what_a_command_wrote_itself_is_written_over() {
+    let source = movielens(MOVIES, &ratings());
+    let out = Folder::new("prepare-again");
+    for _ in 0..2 {
+        prepare_movielens(source.path(), out.path(), Some(2)).unwrap();
+    }
+    let error = prepare_shop(out.path(), 3, 1).unwrap_err().to_string();
+    assert!(error.contains("interactions.inter") && error.contains("empty folder"), "{error}");
+    let own = Folder::new("prepare-notes");
+    own.write("README.md", "my notes");
+    let error = prepare_movielens(source.path(), own.path(), None).unwrap_err().to_string();
+    assert!(error.contains("README.md"), "{error}");
+    assert_eq!(std::fs::read(own.path().join("README.md")).unwrap(), b"my notes");
+    let source = recbole(ITEMS, "user_id:token\titem_id:token\nu\ta\n");
+    let error = prepare_recbole(source.path(), source.path(), None).unwrap_err().to_string();
+    assert!(error.contains("another folder than the source's"), "{error}");
 }
 
 /// The program in an address space of 1 GiB.

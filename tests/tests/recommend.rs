@@ -244,6 +244,17 @@ fn ids_may_be_numbers_or_texts() {
     for bad in ["9007199254740993", "1.5", "\"\"", "null", "[1]", "-9007199254740993"] {
         assert!(id(bad).is_err(), "{bad}");
     }
+    // As the npm package writes it; a misspelt key is no silence.
+    let event = serde_json::from_str::<Interaction>(r#"{"item": 9, "event": "buy"}"#).unwrap();
+    assert_eq!(event.behaviour.as_deref(), Some("buy"));
+    for (bad, says) in [
+        (r#"{"item": 9, "behavior": "buy"}"#, "unknown field `behavior`"),
+        (r#"{"behaviour": "buy"}"#, "missing field `item`"),
+        ("[]", "an item id, or an object"),
+    ] {
+        let error = serde_json::from_str::<Interaction>(bad).unwrap_err().to_string();
+        assert!(error.contains(says), "{bad}: {error}");
+    }
     let again: Request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
     assert_eq!(again, request);
 }

@@ -116,6 +116,17 @@ fn malformed_files_name_their_field() {
             });
         }),
         ("normalizer.pattern", |f| f["normalizer"] = replace("", "y")),
+        ("normalizer.normalizers[0].pattern", |f| {
+            let part = json!({"type": "Replace", "pattern": {"Regex": "x?"}, "content": "y"});
+            f["normalizer"] = json!({"type": "Sequence", "normalizers": [part]});
+        }),
+        ("normalizer.pattern", |f| {
+            let pattern = json!({"Regex": "a(?=b)"});
+            f["normalizer"] = json!({"type": "Replace", "pattern": pattern, "content": "y"});
+        }),
+        ("pre_tokenizer.length", |f| {
+            f["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0});
+        }),
         ("normalizer.type", |f| {
             let map = "AAAAAAAAAAAAAAAAAAAA";
             f["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": map});

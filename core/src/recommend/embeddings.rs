@@ -13,6 +13,8 @@ use crate::weights::Checkpoint;
 pub const TABLE_ITEMS: &str = "item_embedding.weight";
 /// The tensor of an embedding table that says which rows there are.
 pub const TABLE_PRESENT: &str = "present";
+/// The key of an embedding table's metadata that says what of an item was embedded.
+pub const TABLE_MODALITY: &str = "modality";
 
 /// One encoder's embeddings in catalogue order. An item without a picture, a text or interactions
 /// has a row of zeros that is not `present`.
@@ -65,6 +67,18 @@ impl EmbeddingTable {
                 Err(wrong(TABLE_ITEMS, "finite values".into(), format!("others in row {item}")))
             }
             None => Ok(table),
+        }
+    }
+
+    /// [`EmbeddingTable::load`], where the file does not say that it was made of something else than
+    /// `modality` (`image`, `text`, ...).
+    ///
+    /// # Errors
+    /// Those of [`EmbeddingTable::load`]; a table of another modality.
+    pub fn load_as(file: &Checkpoint, modality: &str) -> Result<Self> {
+        match file.metadata().get(TABLE_MODALITY).filter(|found| *found != modality) {
+            Some(found) => Err(Error::file(file.file(), TABLE_MODALITY, modality, found)),
+            None => Self::load(file),
         }
     }
 

@@ -1,16 +1,18 @@
 //! One request and one answer for all recommenders. The JSON field names are these.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::catalogue::{CatalogueItem, ItemId};
 use super::embeddings::Modality;
 use crate::backend::BackendInfo;
 
 /// What a user did with an item.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "InteractionForm")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Interaction {
     /// The item.
     pub item: ItemId,
@@ -29,26 +31,47 @@ impl Interaction {
     }
 }
 
-/// What JSON may hold for an interaction: the object, or the bare id.
+/// An interaction as an object of JSON; `event` is what the npm package calls a behaviour.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum InteractionForm {
-    Full {
-        item: ItemId,
-        #[serde(default)]
-        behaviour: Option<String>,
-        #[serde(default)]
-        time: Option<f64>,
-    },
-    Bare(ItemId),
+#[serde(deny_unknown_fields)]
+struct InteractionForm {
+    item: ItemId,
+    #[serde(default, alias = "event")]
+    behaviour: Option<String>,
+    #[serde(default)]
+    time: Option<f64>,
 }
 
-impl From<InteractionForm> for Interaction {
-    fn from(form: InteractionForm) -> Self {
-        match form {
-            InteractionForm::Full { item, behaviour, time } => Self { item, behaviour, time },
-            InteractionForm::Bare(item) => Self::new(item),
+/// From the object, or from the bare id.
+impl<'de> Deserialize<'de> for Interaction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Interaction;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an item id, or an object with `item`, `behaviour` and `time`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Interaction, A::Error> {
+                let form = InteractionForm::deserialize(MapAccessDeserializer::new(map))?;
+                let InteractionForm { item, behaviour, time } = form;
+                Ok(Interaction { item, behaviour, time })
+            }
+
+            fn visit_str<E: de::Error>(self, id: &str) -> Result<Interaction, E> {
+                ItemId::deserialize(id.into_deserializer()).map(Interaction::new)
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Interaction, E> {
+                ItemId::deserialize(id.into_deserializer()).map(Interaction::new)
+            }
+
+            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Interaction, E> {
+                ItemId::deserialize(id.into_deserializer()).map(Interaction::new)
+            }
         }
+        deserializer.deserialize_any(Either)
     }
 }
 

@@ -212,6 +212,17 @@ impl Check<'_> {
                 return Err(self.error(format!("{field}.pattern"), "a pattern", "an empty one"));
             }
         }
+        let replaces = field.starts_with("normalizer") && kind_of == "Replace";
+        let regex = component.get("pattern").and_then(|pattern| pattern.get("Regex"));
+        if let Some(regex) = regex.and_then(Value::as_str).filter(|_| replaces)
+            && !takes_a_character(regex)
+        {
+            let expected = "one that takes a character, without look-around";
+            return Err(self.error(format!("{field}.pattern"), expected, format!("`{regex}`")));
+        }
+        if kind_of == "FixedLength" && component.get("length").and_then(Value::as_u64) == Some(0) {
+            return Err(self.error(format!("{field}.length"), "at least 1", "0"));
+        }
         self.growth(field, kind_of, component)?;
         if kind_of == "TemplateProcessing" {
             self.template(field, component)?;
@@ -291,6 +302,11 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Of a match of nothing the crate does not know where it is.
+fn takes_a_character(regex: &str) -> bool {
+    regex_syntax::parse(regex).is_ok_and(|regex| regex.properties().minimum_len() != Some(0))
 }
 
 fn kind(value: Option<&Value>) -> &'static str {

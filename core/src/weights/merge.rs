@@ -46,6 +46,11 @@ pub fn merge(
             (Some(lora), &[out, input]) => {
                 let mut values = checkpoint.values(name)?;
                 add(&mut values, lora, [out, input]);
+                if !values.iter().all(|value| value.is_finite()) {
+                    let field = format!("tensor `{name}` with the adapter's update");
+                    let found = "NaN or infinity";
+                    return Err(Error::file(checkpoint.file(), field, "finite values", found));
+                }
                 if info.coding == Coding::Plain(DType::F16) {
                     let data = quantize(name, &values, [out, input], Format::F16)?;
                     writer.write(name, &data.values)?;

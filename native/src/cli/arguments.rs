@@ -277,12 +277,12 @@ pub struct PrepareArguments {
     /// Leave out users and items with fewer interactions: 5 for MovieLens, else 1.
     #[arg(long)]
     pub min_interactions: Option<usize>,
-    /// Users of the synthetic shop.
-    #[arg(long, default_value_t = 2000)]
-    pub users: usize,
-    /// Which users: the catalogue and their rules of taste stay the same.
-    #[arg(long, default_value_t = 1)]
-    pub users_seed: u64,
+    /// Users of the synthetic shop: 2000 unless said.
+    #[arg(long)]
+    pub users: Option<usize>,
+    /// Which users, 1 unless said: the catalogue and their rules of taste stay the same.
+    #[arg(long)]
+    pub users_seed: Option<u64>,
 }
 
 /// Arguments of `quantize`.

@@ -44,7 +44,13 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<
             format!("at most {MAX_TOP} with --save, which keeps so many items of a user");
         return Err(Error::argument("evaluate", "k", expected, longest));
     }
+    let outputs = [&arguments.save, &arguments.save_candidates];
+    outputs.into_iter().flatten().try_for_each(|path| files::check_output(path))?;
     let bundle = match (&arguments.bundle, &arguments.model) {
+        (Some(folder), _) if arguments.record && !folder.is_dir() => {
+            let expected = "a bundle's folder, into which --record writes";
+            return Err(Error::argument("evaluate", "bundle", expected, folder.display()));
+        }
         (Some(folder), _) if folder == Path::new("demo") => Some(bundle::demo()?),
         (Some(folder), _) => Some(bundle::read(folder)?),
         (None, Some(model)) => Some(bundle::from_model(model)?),

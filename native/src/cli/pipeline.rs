@@ -1,7 +1,7 @@
 //! `pipeline`: commands of this program one after another, each skipped when what it wrote is there
 //! and what it reads is unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -12,8 +12,9 @@ use tributary_core::digest::hex;
 use tributary_core::{Context, Error, Result};
 
 use super::arguments::PipelineArguments;
-use super::{Cli, Report};
-use crate::files::{map, read_text};
+use super::{Cli, Command, Report};
+use crate::device::Device;
+use crate::files::{map, read_text, write_atomically};
 
 /// Largest pipeline file and largest record of one.
 const MAX_BYTES: usize = 1 << 20;
@@ -50,14 +51,22 @@ struct Done {
     seconds: f64,
 }
 
+/// `device` is that of the stages that name none.
 #[expect(clippy::print_stderr, reason = "how far a command of many minutes is")]
-pub(super) fn pipeline(arguments: &PipelineArguments) -> Result<Report> {
+pub(super) fn pipeline(arguments: &PipelineArguments, device: Device) -> Result<Report> {
     let file = arguments.file.display().to_string();
     let text = read_text(&arguments.file, &file, MAX_BYTES)?;
     let pipeline: Pipeline =
         toml::from_str(&text).map_err(|e| Error::file(&file, "content", "stages", e.message()))?;
     // The last stage's command is read before the first stage takes its half hour.
-    pipeline.stage.iter().try_for_each(|stage| stage.parse(false).map(|_| ()))?;
+    let mut names = HashSet::new();
+    for stage in &pipeline.stage {
+        stage.parse(false)?;
+        if !names.insert(&stage.name) {
+            let field = format!("stage {}: name", stage.name);
+            return Err(Error::file(&file, field, "a name of its own", "that of another stage"));
+        }
+    }
     let mut record = Record::read(&pipeline.record)?;
     let (mut stages, mut text) = (Vec::new(), String::new());
     for (stage, place) in pipeline.stage.iter().zip(1..) {
@@ -82,11 +91,14 @@ pub(super) fn pipeline(arguments: &PipelineArguments) -> Result<Report> {
                 let earlier = unfinished.as_ref().map_or(0.0, |done| done.seconds);
                 let resumes = unfinished.is_some_and(|done| done.outputs.is_none());
                 record.set(&stage.name, Done { inputs: inputs.clone(), ..Done::default() })?;
-                let cli = stage.parse(resumes)?;
+                let mut cli = stage.parse(resumes)?;
+                if cli.device == Device::default() {
+                    cli.device = device;
+                }
                 let report = super::run(&cli).at(|| format!("stage {}", stage.name))?;
                 let seconds = earlier + started.elapsed().as_secs_f64();
                 let outputs = Some(stage.outputs().at(|| format!("stage {}", stage.name))?);
-                eprint!("{}", report.text);
+                eprint!("{}", super::printable(&report.text));
                 text += &format!("{}\n", line(&format!("{seconds:.1} s")));
                 Done { inputs, outputs, seconds }
             }
@@ -103,10 +115,14 @@ impl Stage {
         // Only training leaves something to go on from.
         let resume = (resumes && words.first() == Some(&"train")).then_some("--resume");
         let words = ["tributary"].into_iter().chain(words).chain(resume);
-        Cli::try_parse_from(words).map_err(|error| {
+        let refused = |found: &dyn std::fmt::Display| {
             let field = format!("stage {}: command", self.name);
-            Error::file("pipeline", field, "a command of this program", error)
-        })
+            Error::file("pipeline", field, "a command of this program", found)
+        };
+        match Cli::try_parse_from(words) {
+            Ok(Cli { command: Command::Pipeline(_), .. }) => Err(refused(&"another pipeline")),
+            parsed => parsed.map_err(|error| refused(&error)),
+        }
     }
 
     fn inputs(&self) -> Result<String> {
@@ -134,8 +150,9 @@ impl Record {
             true => {
                 let name = path.display().to_string();
                 let text = read_text(path, &name, MAX_BYTES)?;
+                let expected = "the record of a pipeline; without this file all stages run again";
                 serde_json::from_str(&text)
-                    .map_err(|e| Error::file(&name, "content", "the record of a pipeline", e))?
+                    .map_err(|e| Error::file(&name, "content", expected, e))?
             }
         };
         Ok(Self { path: path.to_owned(), stages })
@@ -149,7 +166,7 @@ impl Record {
         }
         let text = serde_json::to_string_pretty(&self.stages);
         let text = text.map_err(|e| Error::Internal(e.to_string()))?;
-        std::fs::write(&self.path, text).map_err(io)
+        write_atomically(&self.path, text.as_bytes())
     }
 }
 

@@ -129,8 +129,12 @@ pub(super) fn table(answer: &Recommendations, catalogue: &Catalogue) -> String {
             .index_of(&item.id)
             .and_then(|index| catalogue.get(index))
             .map_or(String::new(), describe);
-        text +=
-            &format!("{:>4}  {:>8.3}  {:<16}  {title}\n", item.rank, item.score, item.id.as_str());
+        text += &format!(
+            "{:>4}  {:>8.3}  {:<16}  {title}\n",
+            item.rank,
+            item.score,
+            plain(item.id.as_str())
+        );
     }
     if answer.items.is_empty() {
         text += "      no items\n";
@@ -187,10 +191,16 @@ pub(super) fn describe(item: &CatalogueItem) -> String {
     let price = item.price.map(|price| format!("{price:.2}"));
     let category = item.category.clone();
     let details: Vec<String> = [category, price].into_iter().flatten().collect();
-    if details.is_empty() {
-        return name(item).to_owned();
-    }
-    format!("{} ({})", name(item), details.join(", "))
+    let text = match details.is_empty() {
+        true => name(item).to_owned(),
+        false => format!("{} ({})", name(item), details.join(", ")),
+    };
+    plain(&text)
+}
+
+/// `text` on one line: a line end in a title must not begin a row of its own.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// What a person calls an item: its title, or where it has none its id.

@@ -22,7 +22,20 @@ use crate::bundle::{self, BundleText, files_beside_the_model, write_bundle};
 use crate::data::{prepare_movielens, prepare_recbole, prepare_shop, prepare_unsold};
 use crate::files::{self, FolderSink, ModelFolder};
 
+/// Users of the synthetic shop, and the seed that draws them.
+const SHOP_USERS: (usize, u64) = (2000, 1);
+
 pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
+    let is_read = matches!(arguments.source, Source::Movielens | Source::Recbole);
+    let given = [
+        ("users", arguments.users.is_some(), arguments.source == Source::Shop),
+        ("users-seed", arguments.users_seed.is_some(), arguments.source == Source::Shop),
+        ("min-interactions", arguments.min_interactions.is_some(), is_read),
+    ];
+    if let Some((name, ..)) = given.into_iter().find(|(_, given, fits)| *given && !fits) {
+        let expected = "an option of this source";
+        return Err(Error::argument("prepare", "option", expected, format!("--{name}")));
+    }
     let prepare = match (arguments.source, &arguments.path) {
         (Source::Shop, None) => return prepare_the_shop(arguments),
         (Source::Unsold, None) => return prepare_the_unsold(arguments),
@@ -60,7 +73,8 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
 }
 
 fn prepare_the_shop(arguments: &PrepareArguments) -> Result<Report> {
-    let shop = prepare_shop(&arguments.out, arguments.users, arguments.users_seed)?;
+    let users = arguments.users.unwrap_or(SHOP_USERS.0);
+    let shop = prepare_shop(&arguments.out, users, arguments.users_seed.unwrap_or(SHOP_USERS.1))?;
     let json = json!({
         "users": shop.users,
         "items": shop.items,
@@ -96,6 +110,12 @@ pub(super) fn quantize(arguments: &QuantizeArguments) -> Result<Report> {
         .filter(|format| *format != Format::F32)
         .ok_or_else(|| Error::argument("quantize", "format", "q8, q4 or f16", &arguments.format))?;
     let model = source(&arguments.model, &arguments.out)?;
+    if let (Some(encoder), false) =
+        (&arguments.encoder, arguments.model.join(BUNDLE_FILE).is_file())
+    {
+        let expected = "a bundle, which takes an encoder along";
+        return Err(Error::argument("quantize", "encoder", expected, encoder.display()));
+    }
     let mut sink = FolderSink::create(&arguments.out)?;
     let bar = progress_bar(model.checkpoint.bytes(), "bytes");
     let rule = |name: &str, shape: &[usize]| format_of(name, shape, format);

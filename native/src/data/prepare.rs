@@ -15,6 +15,10 @@ use crate::files::Folder;
 
 /// The interactions of a prepared folder.
 const INTERACTIONS_FILE: &str = "interactions.inter";
+/// Its data card.
+const CARD_FILE: &str = "README.md";
+/// All that is written.
+const FILES: [&str; 4] = [INTERACTIONS_FILE, CATALOGUE_FILE, IMAGES_FOLDER, CARD_FILE];
 /// A user or item with fewer interactions is left out of MovieLens: its usual 5-core.
 const MOVIELENS_CORE: usize = 5;
 /// What a rating means where a file has ratings and no behaviours.
@@ -55,6 +59,7 @@ pub(super) fn rating_behaviour(stars: f64) -> &'static str {
 /// # Errors
 /// A file that is missing or malformed, by name and line; nothing left to write.
 pub fn prepare_movielens(source: &Path, out: &Path, core: Option<usize>) -> Result<Prepared> {
+    check_out(out, &FILES)?;
     let mut catalogue = Catalogue::default();
     let posters = Folder::open(&source.join("posters")).ok();
     let file = "movies.csv";
@@ -89,6 +94,9 @@ pub fn prepare_movielens(source: &Path, out: &Path, core: Option<usize>) -> Resu
     let bytes = read_bytes(&source.join(file))?;
     let builder = Builder { ratings: true, ..Builder::new(file, catalogue) };
     let mut data = table::interactions(builder, utf8(file, &bytes)?, b',')?;
+    if data.behaviours.is_empty() {
+        return Err(Error::file(file, "line 1", "a column `rating`", "none"));
+    }
     let number = |catalogue: &Catalogue, item: u32| catalogue.name(item).parse::<u64>().ok();
     for user in &mut data.users {
         let key =
@@ -117,6 +125,12 @@ pub fn prepare_movielens(source: &Path, out: &Path, core: Option<usize>) -> Resu
 pub fn prepare_recbole(source: &Path, out: &Path, core: Option<usize>) -> Result<Prepared> {
     let data = detect::read(source, true)?;
     let folder = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(out).is_some_and(|out| real(folder) == Some(out)) {
+        let expected = "another folder than the source's";
+        return Err(Error::argument("prepare", "out", expected, out.display()));
+    }
+    check_out(out, &FILES)?;
     let images = Folder::open(&folder.join(IMAGES_FOLDER)).ok();
     let core = core.unwrap_or(1);
     let data = if core > 1 { keep(data, core, |_| true)? } else { data };
@@ -222,8 +236,35 @@ struct Card {
     core: usize,
 }
 
+/// `Err` where `out` holds what is not this command's own: a source, notes, data of another kind, beside
+/// which two files of interactions would lie.
+pub(super) fn check_out(out: &Path, own: &[&str]) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(out) else { return Ok(()) };
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    // A data card is written last; without a catalogue it is somebody's own notes.
+    let prepared = names.iter().any(|name| name == CATALOGUE_FILE);
+    let is_own = |name: &str| own.contains(&name) && (prepared || name != CARD_FILE);
+    let other = names.iter().find(|name| !is_own(name));
+    match other {
+        None => Ok(()),
+        Some(name) => {
+            let expected = "an empty folder, or one that this command has written";
+            let found = format!("{} with `{name}`", out.display());
+            Err(Error::argument("prepare", "out", expected, found))
+        }
+    }
+}
+
 fn write(data: &Dataset, out: &Path, pictures: Option<&Folder>, card: &Card) -> Result<Prepared> {
     let io = |path: &Path, e| Error::io(path.display(), e);
+    let users = data.users.iter().map(|user| user.user.as_str());
+    let items = data.catalogue.items().iter().map(|item| item.id.as_str());
+    if let Some(word) = users.chain(items).find(|word| word.contains(['\t', '\n', '\r'])) {
+        let expected = "ids without tabs and line ends";
+        return Err(Error::file(&data.name, "ids", expected, format!("{word:?}")));
+    }
     let images = out.join(IMAGES_FOLDER);
     std::fs::create_dir_all(&images).map_err(|e| io(&images, e))?;
     let create = |name: &str| {
@@ -241,12 +282,6 @@ fn write(data: &Dataset, out: &Path, pictures: Option<&Folder>, card: &Card) -> 
     for user in &data.users {
         for (place, &item) in user.items.iter().enumerate() {
             let id = data.catalogue.items()[item as usize].id.as_str();
-            for word in [&user.user, id] {
-                if word.contains(['\t', '\n', '\r']) {
-                    let expected = "ids without tabs and line ends";
-                    return Err(Error::file(&data.name, "ids", expected, format!("{word:?}")));
-                }
-            }
             let mut line = format!("{}\t{id}", user.user);
             if let Some(&behaviour) = user.behaviours.get(place) {
                 line += &format!("\t{}", data.behaviours[usize::from(behaviour)]);
@@ -287,7 +322,7 @@ fn write(data: &Dataset, out: &Path, pictures: Option<&Folder>, card: &Card) -> 
         pictures: found,
         missing_pictures: missing,
     };
-    let path = out.join("README.md");
+    let path = out.join(CARD_FILE);
     std::fs::write(&path, card.text(&prepared)).map_err(|e| io(&path, e))?;
     Ok(prepared)
 }

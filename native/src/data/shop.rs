@@ -6,6 +6,7 @@ use tributary_core::recommend::Catalogue;
 use tributary_core::shop::{self, Knowledge, Look, MAX_USERS};
 use tributary_core::{Error, Result};
 
+use super::prepare::check_out;
 use super::{CATALOGUE_FILE, IMAGES_FOLDER};
 use crate::shop_pictures::{contact_sheet, picture};
 
@@ -40,6 +41,8 @@ pub fn prepare_shop(folder: &Path, users: usize, users_seed: u64) -> Result<Prep
     let users = shop::users(users, users_seed);
     let files = shop::files(&users, users_seed)?;
     let (catalogue, looks) = (shop::catalogue(), shop::looks());
+    let names: Vec<&'static str> = files.iter().map(|file| file.name).chain([SHEET_FILE]).collect();
+    check_out(folder, &[&names[..], &[IMAGES_FOLDER]].concat())?;
     write_pictures(folder, &catalogue, &looks)?;
     for file in &files {
         write(&folder.join(file.name), file.text.as_bytes())?;
@@ -49,7 +52,7 @@ pub fn prepare_shop(folder: &Path, users: usize, users_seed: u64) -> Result<Prep
         users: users.len(),
         items: catalogue.len(),
         interactions: users.iter().map(|user| user.events.len()).sum(),
-        files: files.iter().map(|file| file.name).chain([SHEET_FILE]).collect(),
+        files: names,
         pictures: looks.len(),
         oracle_hit_rate: shop::oracle_hit_rate(&users, Knowledge::EVERYTHING),
     })
@@ -61,6 +64,7 @@ pub fn prepare_shop(folder: &Path, users: usize, users_seed: u64) -> Result<Prep
 /// # Errors
 /// A file that cannot be written.
 pub fn prepare_unsold(folder: &Path) -> Result<usize> {
+    check_out(folder, &[CATALOGUE_FILE, IMAGES_FOLDER])?;
     let (catalogue, looks) = shop::unsold();
     write_pictures(folder, &catalogue, &looks)?;
     write(&folder.join(CATALOGUE_FILE), catalogue.to_jsonl()?.as_bytes())?;

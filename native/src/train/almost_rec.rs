@@ -15,7 +15,7 @@ use tributary_core::weights::{Initial, NamedTensor, Weights};
 use tributary_core::{Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
-use super::checkpoint::{write, write_atomically};
+use super::checkpoint::write;
 use super::config::{self, FitConfig, TrainingConfig};
 use super::graph::table::{catalogue_sha256, item_table};
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES, select};
@@ -26,6 +26,7 @@ use super::sequence::{DataConfig, SequenceObjective, check_items, digest};
 use super::trainer::{FitOptions, TrainReport, fit};
 use crate::data::{CATALOGUE_FILE, Dataset};
 use crate::files;
+use crate::files::write_atomically;
 
 /// Beginning of the names of what is not the language model's.
 const OWN: &str = "almost_rec.";
@@ -231,7 +232,7 @@ fn image_table(
 ) -> Result<FrozenTable> {
     let Some(path) = &model.image else { return Ok(FrozenTable::default()) };
     let catalogue = catalogue_sha256(dataset, &data.path)?;
-    item_table(path, dataset, &catalogue).map(|table| table.frozen())
+    item_table(path, "image", dataset, &catalogue).map(|table| table.frozen())
 }
 
 /// As an embedding table; `None` where there is none.

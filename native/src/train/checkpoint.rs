@@ -1,7 +1,7 @@
 //! A run's state in one safetensors file, from which it continues exactly.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -15,6 +15,7 @@ use super::burn_backend::{Burn, Parameter};
 use super::config;
 use super::curve::CurvePoint;
 use super::optimizer::Optimizer;
+use crate::files::write_atomically;
 
 /// File name of the state inside a run's folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -163,18 +164,4 @@ pub(super) fn write(
     let mut files = BTreeMap::new();
     save_safetensors(tensors, &metadata, None, &mut files)?;
     files.values().try_for_each(|bytes: &Vec<u8>| write_atomically(path, bytes))
-}
-
-/// Writes beside `path` and renames, so that nobody ever sees half a file.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let temporary = PathBuf::from(name);
-    let written = std::fs::File::create(&temporary).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, bytes)?;
-        // The rename must not reach the disk before the bytes do.
-        file.sync_all()
-    });
-    written.map_err(|e| Error::io(temporary.display(), e))?;
-    std::fs::rename(&temporary, path).map_err(|e| Error::io(path.display(), e))
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 use tributary_core::digest::hex;
 use tributary_core::metrics::{Denominator, RankingMetrics};
-use tributary_core::{Error, Result};
+use tributary_core::{Context, Error, Result};
 
 use super::almost_rec::AlmostRecTrainConfig;
 use super::burn_backend::BurnDevice;
@@ -98,6 +98,19 @@ impl AnyConfig {
     /// # Errors
     /// Those of [`AnyConfig::read`]; a setting without a key.
     pub fn read_with(path: &Path, set: &[String]) -> Result<Self> {
+        let read = Self::read_all(path, set);
+        if read.is_ok() {
+            return read;
+        }
+        // A line of the text with its settings is no line of the file: name the setting that broke it.
+        let good = (0..set.len()).rev().find(|&n| Self::read_all(path, &set[..n]).is_ok());
+        match good {
+            Some(good) => read.at(|| format!("--set {}", set[good])),
+            None => read,
+        }
+    }
+
+    fn read_all(path: &Path, set: &[String]) -> Result<Self> {
         let text = text(path, set)?;
         let table: Table = parse(&file_name(path), &text)?;
         let kind = table.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);

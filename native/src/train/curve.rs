@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use tributary_core::{Error, Result};
 
-use super::checkpoint::write_atomically;
+use crate::files::write_atomically;
 
 /// One line of `curve.csv`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,7 +16,8 @@ use tributary_core::{Error, Result};
 
 use super::WEIGHTS;
 use super::burn_backend::{Burn, BurnOptions, FrozenWeights};
-use super::checkpoint::{write, write_atomically};
+use super::checkpoint::write;
+use crate::files::write_atomically;
 use crate::files::{self, FolderSink, ModelFolder};
 
 /// Large enough that half of a head's pairs hardly turn within a prompt.

@@ -18,7 +18,6 @@ use tributary_core::weights::Weights;
 use tributary_core::{Context, Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
-use super::checkpoint::write_atomically;
 use super::config::{self, FitConfig, TrainingConfig};
 use super::induction;
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
@@ -31,6 +30,7 @@ use super::trainer::{FitOptions, TrainReport, fit};
 use crate::caption::Captions;
 use crate::data::{CATALOGUE_FILE, Dataset};
 use crate::files;
+use crate::files::write_atomically;
 use objective::LetterObjective;
 
 /// What a configuration file of this form trains.

@@ -17,7 +17,6 @@ use tributary_core::recommend::{Catalogue, MLLM_SREC_CONFIG, MllmSrecConfig, TEM
 use tributary_core::{Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
-use super::checkpoint::write_atomically;
 use super::config::{self, FitConfig, TrainingConfig};
 use super::induction;
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
@@ -30,6 +29,7 @@ use super::trainer::{FitOptions, TrainReport, fit};
 use crate::caption::Captions;
 use crate::data::{CATALOGUE_FILE, Dataset, SplitRule};
 use crate::evaluate::Negatives;
+use crate::files::write_atomically;
 use crate::files::{self, read_text};
 use crate::summary::{self, RuleSummaries};
 use lessons::Lessons;

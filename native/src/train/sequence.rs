@@ -19,12 +19,12 @@ use tributary_core::weights::Weights;
 use tributary_core::{Context, Error, Result};
 
 use super::burn_backend::{Burn, BurnOptions, Trainable};
-use super::checkpoint::write_atomically;
 use super::config::FitConfig;
 use super::progress::Event;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
 use crate::files::ModelFolder;
+use crate::files::write_atomically;
 pub use config::{
     BprOptions, DataConfig, Gru4RecOptions, LruRecOptions, ModelConfig, SasRecOptions, TrainConfig,
 };

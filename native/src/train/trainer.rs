@@ -157,7 +157,7 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let state = restored.unwrap_or_else(|| RunState { identity, ..RunState::default() });
         let batches_per_epoch = objective.examples().div_ceil(config.training.batch_size) as u64;
-        let total_steps = batches_per_epoch * config.training.epochs;
+        let total_steps = batches_per_epoch.saturating_mul(config.training.epochs);
         Ok(Self { b, objective, config, out, optimizer, state, batches_per_epoch, total_steps })
     }
 

@@ -38,7 +38,8 @@ impl Bundle {
         })?;
         let table = |width: usize, component: &str| match width {
             0 => Ok(FrozenTable::default()),
-            _ => EmbeddingTable::load(&self.checkpoint(component)?).map(EmbeddingTable::frozen),
+            _ => EmbeddingTable::load_as(&self.checkpoint(component)?, component)
+                .map(EmbeddingTable::frozen),
         };
         let (items, images) =
             (table(config.item_size, "sequence")?, table(config.image_size, "image")?);

@@ -40,7 +40,7 @@ impl Bundle {
                 let (name, json) = self.text("fusion_config")?;
                 let fusion = FusionConfig::parse(name, &json)?;
                 let table = |component: &str| match self.has(component) {
-                    true => EmbeddingTable::load(&self.checkpoint(component)?),
+                    true => EmbeddingTable::load_as(&self.checkpoint(component)?, component),
                     false => Ok(EmbeddingTable::absent(catalogue.len())),
                 };
                 let items = ItemEmbeddings {

@@ -8,11 +8,11 @@ use tributary_core::recommend::{Catalogue, GraphModel, GraphRecommender, ItemInd
 use tributary_core::{Context, Error, Result};
 
 use super::super::burn_backend::Burn;
-use super::super::checkpoint::write_atomically;
 use super::super::config::FitConfig;
 use super::GraphDataConfig;
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
 use crate::evaluate::{Candidates, EvaluateOptions, evaluate};
+use crate::files::write_atomically;
 
 /// Users scored at once while validating.
 const VALIDATION_BATCH: usize = 64;

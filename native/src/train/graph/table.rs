@@ -57,9 +57,11 @@ pub(super) fn write(path: &Path, tables: &Tables, dataset: &Dataset, data: &Path
     checkpoint::write(path, &tensors, metadata)
 }
 
-/// The table at `path`, if it is of the items of `dataset`, whose catalogue has this sha256.
+/// The table at `path`, if it is of this modality of the items of `dataset`, whose catalogue has this
+/// sha256.
 pub(crate) fn item_table(
     path: &Path,
+    modality: &str,
     dataset: &Dataset,
     catalogue: &str,
 ) -> Result<EmbeddingTable> {
@@ -68,7 +70,7 @@ pub(crate) fn item_table(
         let expected = format!("{catalogue}, the catalogue of {}", dataset.name);
         return Err(Error::file(path.display(), "catalogue_sha256", expected, of));
     }
-    let table = EmbeddingTable::load(&file)?;
+    let table = EmbeddingTable::load_as(&file, modality)?;
     let items = dataset.catalogue.len();
     match table.len() == items {
         true => Ok(table),

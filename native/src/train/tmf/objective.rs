@@ -54,8 +54,8 @@ impl Modalities {
     pub(super) fn read(config: &TablesConfig, dataset: &Dataset, data: &Path) -> Result<Self> {
         let items = dataset.catalogue.len();
         let catalogue = catalogue_sha256(dataset, data)?;
-        let table = |path: &Option<PathBuf>| match path {
-            Some(path) => item_table(path, dataset, &catalogue),
+        let table = |path: &Option<PathBuf>, modality| match path {
+            Some(path) => item_table(path, modality, dataset, &catalogue),
             None => Ok(EmbeddingTable::absent(items)),
         };
         let num_behaviours = dataset.behaviours.len();
@@ -64,9 +64,9 @@ impl Modalities {
             None => one_hot(num_behaviours),
         };
         let items = ItemEmbeddings {
-            image: table(&config.image)?,
-            text: table(&config.text)?,
-            graph: table(&config.graph)?,
+            image: table(&config.image, "image")?,
+            text: table(&config.text, "text")?,
+            graph: table(&config.graph, "graph")?,
         };
         Ok(Self { items: Some(items), behaviours, num_behaviours })
     }
@@ -178,7 +178,8 @@ impl<'a> TmfObjective<'a> {
         let end = prompt.end_token_id;
         let texts = Texts::new(dataset, &config.data, &language.tokenizer, end)?;
         let examples = lessons.len() + texts.len();
-        let steps = examples.div_ceil(config.training.batch_size) as u64 * config.training.epochs;
+        let batches = examples.div_ceil(config.training.batch_size) as u64;
+        let steps = batches.saturating_mul(config.training.epochs);
         Ok(Self {
             lessons,
             config,
@@ -453,7 +454,9 @@ impl Objective for TmfObjective<'_> {
         let mut metrics = RankingMetrics::new(&[self.metric_k])?;
         for (i, question) in self.lessons.validation.iter().enumerate() {
             let mut random = Random::stream(self.seed ^ 0x7a11d, i as u64);
-            let candidates = self.lessons.candidates(question, &mut random);
+            let mut candidates = self.lessons.candidates(question, &mut random);
+            // Equal scores keep the candidates' order, in which the right one would be the first.
+            candidates.sort_unstable();
             let id = |item: ItemIndex| {
                 let item = self.catalogue.get(item).map(|item| item.id.clone());
                 item.ok_or_else(|| Error::Internal("tmf: an item outside the catalogue".into()))

@@ -11,7 +11,8 @@ use super::objective::{FUSION, TmfObjective};
 use crate::bundle::GRAPH_TABLE;
 use crate::data::CATALOGUE_FILE;
 use crate::files;
-use crate::train::checkpoint::{write, write_atomically};
+use crate::files::write_atomically;
+use crate::train::checkpoint::write;
 use crate::train::language::{Language, select};
 use crate::train::trainer::TrainReport;
 use tributary_core::recommend::{
