@@ -149,9 +149,11 @@ fn a_manifest_cannot_name_what_is_not_in_its_folder() {
 #[test]
 fn a_weight_that_is_not_finite_is_refused_by_name() {
     let good = tributary::bundle::demo().unwrap();
-    for (component, tensor) in
-        [("model", "model.layers.0.input_layernorm.weight"), ("fusion", "item_adaptor.up.bias")]
-    {
+    for (component, tensor) in [
+        ("model", "model.layers.0.input_layernorm.weight"),
+        ("fusion", "item_adaptor.up.bias"),
+        ("graph", "behaviour_embedding.weight"),
+    ] {
         let files: Vec<_> = COMPONENT_FILES
             .iter()
             .filter_map(|(name, ..)| {
@@ -186,7 +188,16 @@ fn parts_that_do_not_fit_are_the_bundles_fault() {
         config["max_position_embeddings"] = 5.into();
         config.to_string()
     });
-    for (bad, expected) in [(shorter, "embeddings"), (narrow, "max_prompt_tokens")] {
+    let files = COMPONENT_FILES.iter().filter(|(name, ..)| *name != "image");
+    let blind = files.filter_map(|(name, ..)| {
+        let (file, bytes) = good.single(name).ok()?;
+        Some((*name, file, bytes))
+    });
+    let blind = blind.collect();
+    let blind = Bundle::of_files(blind).unwrap();
+    for (bad, expected) in
+        [(shorter, "embeddings"), (narrow, "max_prompt_tokens"), (blind, "component image")]
+    {
         let error = Kind::load(&bad, &Cpu::new()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::ModelInvalid, "{error}");
         assert!(error.to_string().contains(expected), "{error}");

@@ -39,14 +39,23 @@ impl Bundle {
             true => {
                 let (name, json) = self.text("fusion_config")?;
                 let fusion = FusionConfig::parse(name, &json)?;
-                let table = |component: &str| match self.has(component) {
-                    true => EmbeddingTable::load_as(&self.checkpoint(component)?, component),
-                    false => Ok(EmbeddingTable::absent(catalogue.len())),
+                let table = |component: &str, width: usize| {
+                    let table = match self.has(component) {
+                        true => EmbeddingTable::load_as(&self.checkpoint(component)?, component)?,
+                        false => EmbeddingTable::absent(catalogue.len()),
+                    };
+                    let found = table.width();
+                    if found != width {
+                        let field = format!("component {component}");
+                        let expected = format!("{width} values an item, as {name} says");
+                        return Err(Error::file(BUNDLE_FILE, field, expected, found));
+                    }
+                    Ok(table)
                 };
                 let items = ItemEmbeddings {
-                    image: table("image")?,
-                    text: table("text")?,
-                    graph: table("graph")?,
+                    image: table("image", fusion.image_size)?,
+                    text: table("text", fusion.text_size)?,
+                    graph: table("graph", fusion.graph_size)?,
                 };
                 let rows = config.behaviours.len();
                 let behaviours = match self.has("graph") {
@@ -68,9 +77,13 @@ impl Bundle {
 /// The rows of a graph table's behaviours, in the order of `names`: (names, width).
 ///
 /// # Errors
-/// A behaviour that the table does not have.
+/// A behaviour that the table does not have; values that are not finite.
 pub fn behaviour_rows(graph: &Checkpoint, names: &[String]) -> Result<Vec<f32>> {
     let values = graph.values(TABLE_BEHAVIOURS)?;
+    if !values.iter().all(|value| value.is_finite()) {
+        let field = format!("tensor `{TABLE_BEHAVIOURS}`");
+        return Err(Error::file(graph.file(), field, "finite values", "others"));
+    }
     let known = graph.metadata().get("behaviours").cloned().unwrap_or_default();
     let known: Vec<&str> = known.split(',').collect();
     let size = values.len() / known.len().max(1);
