@@ -310,6 +310,28 @@ fn mistakes_end_with_their_codes_and_words() {
     assert!(error.contains("tokenizer.json"), "{error}");
 }
 
+/// What could only fail after the work, or would be ignored, is refused before it.
+#[test]
+fn what_cannot_be_written_or_is_not_read_is_refused_first() {
+    let folder = Folder::new("refused-first");
+    let nowhere = folder.path().join("gone/run.parquet");
+    let evaluate = ["evaluate", "--bundle", "demo", "--data", "no/such/data", "--device", "cpu"];
+    let settings = ["train", "../benchmarks/sasrec.toml", "--set", "training.epochs=3"];
+    let cases: [(&[&str], &[&str], &str); 6] = [
+        (&evaluate, &["--save", text(&nowhere)], "a folder that is there"),
+        (&evaluate, &["--save", text(folder.path())], "no folder, link or device"),
+        (&evaluate, &["--record"], "--record"),
+        (&["prepare", "movielens", "x", "--out", "y"], &["--users", "3"], "--users"),
+        (&["prepare", "shop", "--out", "y"], &["--min-interactions", "3"], "--min-interactions"),
+        (&settings, &["--set", "training.seed=-1", "--out", "y"], "--set training.seed=-1"),
+    ];
+    for (command, options, says) in cases {
+        let (code, error) = failure(&[command, options].concat());
+        assert_eq!(code, Some(1), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
+}
+
 #[test]
 fn what_was_measured_stands_in_the_bundle() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/demo");
