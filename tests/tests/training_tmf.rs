@@ -411,6 +411,27 @@ fn names_are_pointed_at_too() {
     assert!((sum - 1.0).abs() < 1e-4, "{sum}");
 }
 
+/// Where all names are equal nothing is known, and the right one is no more likely than another.
+#[test]
+fn a_tie_is_no_hit() {
+    let shop = Shop::new("tmf-ties");
+    let data = shop.path("shop");
+    prepare_shop(&data, 12, 1).unwrap();
+    let catalogue = std::fs::read_to_string(data.join("catalogue.jsonl")).unwrap();
+    let same = catalogue.lines().map(|line| {
+        let mut item: serde_json::Value = serde_json::from_str(line).unwrap();
+        item["title"] = "same".into();
+        format!("{item}\n")
+    });
+    shop.0.write("shop/catalogue.jsonl", same.collect::<String>());
+    let config = format!("{BASE}{TRAINING}[model.prompt]\npointer = false\n");
+    let config = config.replace("SHOP", &data.display().to_string());
+    let config = config.replace("checkpoint_every", "eval_every = 2\ncheckpoint_every");
+    let report = shop.train(&config, "ties", false, Some(2)).unwrap();
+    let best = report.best.unwrap();
+    assert!(best.metric < 1.0, "all of 4 users' targets are first of 11 equal ones");
+}
+
 #[test]
 fn keys_of_a_configuration_are_set_and_left_out() {
     let shop = Shop::new("tmf-set");
