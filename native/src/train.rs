@@ -2,6 +2,7 @@
 //! them into weights that every backend loads.
 
 mod almost_rec;
+mod any_config;
 pub mod burn_backend;
 mod checkpoint;
 pub mod clip;
@@ -22,9 +23,10 @@ mod tmf;
 mod trainer;
 
 pub use almost_rec::{AlmostRecKind, AlmostRecModelConfig, AlmostRecTrainConfig};
+pub use any_config::AnyConfig;
 pub use burn_backend::{Burn, BurnDevice, BurnOptions, FrozenWeights, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
-pub use config::{AnyConfig, FitConfig, TrainingConfig, parse};
+pub use config::{FitConfig, TrainingConfig, parse};
 pub use curve::CurvePoint;
 pub use graph::{
     GraphDataConfig, GraphModelConfig, GraphTrainConfig, LightGcnOptions, MbhtOptions,

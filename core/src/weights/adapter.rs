@@ -7,12 +7,13 @@
 
 mod config;
 mod fresh;
+mod refusal;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::CONFIG_FILE;
 pub use config::{AdapterConfig, MAX_LORA_RANK, MAX_PATTERNS};
+use refusal::CONFIG_FILE;
 pub use target::{MAX_PATTERN_BYTES, MAX_PATTERN_PROGRAM_BYTES};
 
 use super::checkpoint::{Checkpoint, Coding};

@@ -42,15 +42,6 @@ pub struct Prepared {
     pub missing_pictures: usize,
 }
 
-/// The behaviour that stands for a rating of one to five stars.
-pub(super) fn rating_behaviour(stars: f64) -> &'static str {
-    match stars {
-        _ if stars <= 2.5 => "dislike",
-        _ if stars >= 4.0 => "like",
-        _ => "neutral",
-    }
-}
-
 /// MovieLens as its site hands it out (`ratings.csv`, `movies.csv`), with posters where `source` has
 /// them as `posters/<movieId>.jpg`. Films without a title are left out; then, again and again, users
 /// and films with fewer than `core` interactions (5 where it is `None`). Interactions are ordered by

@@ -3,7 +3,6 @@
 use csv::StringRecord;
 use tributary_core::{Error, Result};
 
-use super::prepare::rating_behaviour;
 use super::{Builder, Dataset, Row, number};
 
 /// Column names that mean the user, the item, the behaviour, the time, compared without case.
@@ -71,6 +70,15 @@ pub(super) fn rows(
         builder.push(line, row)?;
     }
     builder.finish()
+}
+
+/// The behaviour that stands for a rating of one to five stars.
+pub(super) fn rating_behaviour(stars: f64) -> &'static str {
+    match stars {
+        _ if stars <= 2.5 => "dislike",
+        _ if stars >= 4.0 => "like",
+        _ => "neutral",
+    }
 }
 
 fn position(columns: &[&str], known: &[&str]) -> Option<usize> {

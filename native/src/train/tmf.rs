@@ -7,6 +7,7 @@
 mod batch;
 mod curriculum;
 mod lessons;
+mod modalities;
 mod objective;
 mod output;
 mod soft_start;
@@ -32,7 +33,8 @@ use crate::data::{Dataset, SplitRule};
 use crate::files::read_text;
 pub use curriculum::CurriculumConfig;
 use lessons::Lessons;
-use objective::{Modalities, TmfObjective};
+use modalities::{BEHAVIOUR_TABLE, FUSION, Modalities};
+use objective::TmfObjective;
 use tributary_core::recommend::TEMPLATE;
 
 /// `[model]`.
@@ -378,8 +380,7 @@ pub fn run(
     let seed = u64::from(config.training.seed);
     let whole = config.adapter.is_none();
     let trainable = Trainable::Named(std::sync::Arc::new(move |name: &str| {
-        name != objective::BEHAVIOUR_TABLE
-            && (whole || name.contains(".lora_") || name.starts_with(objective::FUSION))
+        name != BEHAVIOUR_TABLE && (whole || name.contains(".lora_") || name.starts_with(FUSION))
     }));
     let burn = BurnOptions { trainable, seed, ..BurnOptions::default() };
     let burn = AdapterOptions::train_with(config.adapter.as_ref(), burn);

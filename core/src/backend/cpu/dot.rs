@@ -13,8 +13,22 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::Level;
-use super::quantized::{PANEL, Row};
 use crate::dtype::BLOCK;
+
+/// Weight rows a kernel takes at a time.
+pub(super) const PANEL: usize = 16;
+
+/// One row of activations as int8, padded with zeros to whole blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    /// (blocks * 32)
+    pub(super) codes: &'a [i8],
+    /// (blocks)
+    pub(super) scales: &'a [f32],
+    /// (blocks): -128 * the sum of the block's codes.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 only"))]
+    pub(super) offsets: &'a [i32],
+}
 
 /// `PANEL` weight rows, reordered so that one 64-byte load holds four columns of each.
 #[derive(Default)]

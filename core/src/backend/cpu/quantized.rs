@@ -3,14 +3,12 @@
 //!
 //! For each block: dot = sum of int8 * int8, exact; y += (activation scale * weight scale) * dot.
 
-use super::dot;
+use super::dot::{self, PANEL, Row};
 use super::matrix::Quantized;
 use super::threads::{self, Shared};
 use super::{Level, Tensor, math};
 use crate::dtype::BLOCK;
 
-/// Weight rows a kernel takes at a time.
-pub(super) const PANEL: usize = 16;
 /// From this many rows of x on, packing a panel of W pays.
 const PANEL_ROWS: usize = 8;
 
@@ -25,15 +23,6 @@ pub(super) struct QuantizedRows {
     scales: Vec<f32>,
     /// (rows, blocks): -128 * the sum of the block's codes, what the unsigned kernels add.
     offsets: Vec<i32>,
-}
-
-/// One row of [`QuantizedRows`].
-#[derive(Clone, Copy)]
-pub(super) struct Row<'a> {
-    pub(super) codes: &'a [i8],
-    pub(super) scales: &'a [f32],
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 only"))]
-    pub(super) offsets: &'a [i32],
 }
 
 impl QuantizedRows {

@@ -5,12 +5,11 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::refusal::{CONFIG_FILE, adapter_error, short};
 use super::target::{Names, Targets, compile};
 use crate::error::{Error, Result};
-use crate::weights::config::{ConfigReader, brief};
+use crate::weights::config::ConfigReader;
 
-/// The configuration's file name.
-pub(super) const CONFIG_FILE: &str = "adapter_config.json";
 /// Largest rank.
 pub const MAX_LORA_RANK: usize = 65_536;
 /// Most entries of each list and each map of the configuration.
@@ -252,15 +251,6 @@ impl<'de> Visitor<'de> for PatternsVisitor {
         }
         Ok(Patterns(patterns))
     }
-}
-
-/// A file's text as messages show it.
-pub(super) fn short(text: &str) -> String {
-    brief(&Value::String(text.to_owned())).trim_matches('"').to_owned()
-}
-
-pub(super) fn adapter_error(file: &str, field: &str, expected: String, found: String) -> Error {
-    Error::Adapter { file: file.to_owned(), field: field.to_owned(), expected, found }
 }
 
 fn as_adapter(error: Error) -> Error {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use regex::Regex;
 
-use super::config::{CONFIG_FILE, adapter_error};
+use super::refusal::{CONFIG_FILE, adapter_error, short};
 use crate::error::Result;
 
 /// Most bytes of one regular expression in an adapter's configuration.
@@ -60,7 +60,7 @@ impl fmt::Display for Names {
         match self {
             Self::List(names) if names.len() > 8 => write!(f, "a list of {} names", names.len()),
             Self::List(names) => write!(f, "{names:?}"),
-            Self::Pattern(pattern) => write!(f, "`{}`", super::config::short(pattern)),
+            Self::Pattern(pattern) => write!(f, "`{}`", short(pattern)),
         }
     }
 }
@@ -146,6 +146,6 @@ pub(super) fn compile(key: &str, pattern: &str, frame: impl Fn(&str) -> String) 
         // The last line says what is wrong; those before it draw the pattern.
         let reason = e.to_string();
         let reason = reason.lines().last().unwrap_or_default().to_owned();
-        refused(format!("`{}`: {reason}", super::config::short(pattern)))
+        refused(format!("`{}`: {reason}", short(pattern)))
     })
 }

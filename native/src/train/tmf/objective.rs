@@ -2,9 +2,9 @@
 //! (Eqs. 9 to 11).
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tributary_core::backend::{Backend, MatrixData, Segments};
+use tributary_core::backend::{Backend, Segments};
 use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::models::fusion::{Fusion, FusionConfig};
 use tributary_core::models::llama::{Llama, Rows, TokenId};
@@ -14,85 +14,24 @@ use tributary_core::prompt::{
 };
 use tributary_core::random::Random;
 use tributary_core::recommend::{
-    Catalogue, EmbeddingTable, FUSION_WEIGHTS, Interaction, ItemEmbeddings, ItemIndex, Modality,
-    Recommender, Request, TmfConfig, TmfParts, TmfRecommender, behaviour_rows, name_tokens,
-    one_hot,
+    Catalogue, FUSION_WEIGHTS, Interaction, ItemIndex, Modality, Recommender, Request, TmfConfig,
+    TmfParts, TmfRecommender, name_tokens,
 };
 use tributary_core::weights::{Initial, Weights};
 use tributary_core::{Error, Result};
 
 use super::batch::{Batch, Choice, Lesson, Soft};
 use super::lessons::{Lessons, Question};
+use super::modalities::{FUSION, Modalities};
 use super::texts::Texts;
-use super::{TablesConfig, TmfTrainConfig, soft_start};
-use crate::data::Dataset;
+use super::{TmfTrainConfig, soft_start};
 use crate::files;
 use crate::train::burn_backend::Burn;
-use crate::train::graph::table::{catalogue_sha256, item_table};
 use crate::train::language::Language;
 use crate::train::trainer::{Losses, Objective};
 
 /// Rows of the language model's width.
 type Tokens = <Burn as Backend>::Tensor;
-
-/// Beginning of the names of the fusion's weights during training.
-pub(super) const FUSION: &str = "fusion.";
-/// The behaviours' embeddings, which the graph encoder has trained.
-pub(super) const BEHAVIOUR_TABLE: &str = "behaviour_embedding.weight";
-
-/// What encoders know of the items and behaviours of a data set.
-#[derive(Clone, Default)]
-pub(super) struct Modalities {
-    pub(super) items: Option<ItemEmbeddings>,
-    /// (behaviours, behaviour_size)
-    behaviours: Vec<f32>,
-    num_behaviours: usize,
-}
-
-impl Modalities {
-    /// `data` is where `dataset` was read from.
-    pub(super) fn read(config: &TablesConfig, dataset: &Dataset, data: &Path) -> Result<Self> {
-        let items = dataset.catalogue.len();
-        let catalogue = catalogue_sha256(dataset, data)?;
-        let table = |path: &Option<PathBuf>, modality| match path {
-            Some(path) => item_table(path, modality, dataset, &catalogue),
-            None => Ok(EmbeddingTable::absent(items)),
-        };
-        let num_behaviours = dataset.behaviours.len();
-        let behaviours = match &config.graph {
-            Some(path) => behaviour_rows(&files::open_checkpoint(path)?, &dataset.behaviours)?,
-            None => one_hot(num_behaviours),
-        };
-        let items = ItemEmbeddings {
-            image: table(&config.image, "image")?,
-            text: table(&config.text, "text")?,
-            graph: table(&config.graph, "graph")?,
-        };
-        Ok(Self { items: Some(items), behaviours, num_behaviours })
-    }
-
-    /// Widths of picture, text and graph.
-    pub(super) fn widths(&self) -> [usize; 3] {
-        let width =
-            |items: &ItemEmbeddings| [&items.image, &items.text, &items.graph].map(|t| t.width());
-        self.items.as_ref().map_or([0; 3], width)
-    }
-
-    pub(super) fn behaviour_size(&self) -> usize {
-        self.behaviours.len() / self.num_behaviours.max(1)
-    }
-
-    pub(super) fn num_behaviours(&self) -> usize {
-        self.num_behaviours
-    }
-
-    /// The behaviours' table as a weight.
-    pub(super) fn behaviour_table(&self) -> MatrixData {
-        let shape = [self.num_behaviours, self.behaviour_size()];
-        let name = BEHAVIOUR_TABLE.trim_end_matches(".weight");
-        MatrixData::from_f32(name, &self.behaviours, shape)
-    }
-}
 
 /// What an objective is made of besides the data.
 pub(super) struct Parts<'a> {

@@ -7,7 +7,8 @@ use tributary_core::prompt::template_json;
 use tributary_core::{Error, Result};
 
 use super::TmfTrainConfig;
-use super::objective::{FUSION, TmfObjective};
+use super::modalities::FUSION;
+use super::objective::TmfObjective;
 use crate::bundle::GRAPH_TABLE;
 use crate::data::CATALOGUE_FILE;
 use crate::files;

@@ -11,7 +11,7 @@ use tributary_core::models::llama::{Llama, TokenId};
 use tributary_core::prompt::Level;
 use tributary_core::recommend::ItemIndex;
 
-use super::objective::{FUSION, Modalities};
+use super::modalities::{FUSION, Modalities};
 use crate::train::burn_backend::{Burn, Parameter};
 use crate::train::induction::{Mark, mark, rotation};
 

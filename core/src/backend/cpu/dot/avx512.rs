@@ -6,8 +6,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{Panel, Row};
-use crate::backend::cpu::quantized::PANEL;
+use super::{PANEL, Panel, Row};
 use crate::dtype::BLOCK;
 
 /// Rows of x that share the loads of a panel: 8 integer and 8 float accumulators and the 8 loads
