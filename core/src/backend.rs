@@ -124,7 +124,7 @@ pub trait Backend: Clone + Debug {
     /// The transpose of each of `groups` equal blocks of rows: (groups * n, cols) ->
     /// (groups * cols, n). Between two of these a linear works over positions instead of columns.
     fn transpose(&self, x: &Self::Tensor, groups: usize) -> Result<Self::Tensor>;
-    /// Weighted sums of rows: y[i] = sum over the entries of row i of weight * x[column]; `x`
+    /// Weighted sums of rows: `y[i]` = sum over the entries of row i of `weight * x[column]`; `x`
     /// (from, cols), `mix` (rows, from) -> (rows, cols).
     fn mix_rows(&self, x: &Self::Tensor, mix: &Mix) -> Result<Self::Tensor>;
 
@@ -209,7 +209,7 @@ pub trait Backend: Clone + Debug {
         angles: &Self::Tensor,
         head_dim: usize,
     ) -> Result<Self::Tensor>;
-    /// -log softmax(logits)[target], per row: (rows, cols) -> (rows, 1).
+    /// `-log softmax(logits)[target]`, per row: (rows, cols) -> (rows, 1).
     fn cross_entropy(&self, logits: &Self::Tensor, targets: &[u32]) -> Result<Self::Tensor>;
     /// The k largest of each row, largest first, equal values in column order:
     /// (rows, cols) -> (rows, 2k), the values and then their columns, as exact f32 integers.

@@ -1,7 +1,7 @@
 //! Tributary in WebAssembly: what the npm package's worker calls.
 //!
-//! The page sees `js/index.js`; nothing here is public there. Files stream into a [`bundle::Bundle`],
-//! which becomes an [`engine::Engine`] on the CPU (SIMD) or on WebGPU. Whatever fails is a JavaScript
+//! The page sees `js/index.js`; nothing here is public there. Files stream into a `bundle::Bundle`,
+//! which becomes an `engine::Engine` on the CPU (SIMD) or on WebGPU. Whatever fails is a JavaScript
 //! `Error` with the stable `code` of `ErrorKind`.
 
 pub mod self_check;

@@ -2,7 +2,7 @@
 //!
 //! It is a product, not a test double: most machines that run this have no usable GPU adapter.
 //! Float products go through the `gemm` crate; `q8` and `q4` products quantise the activations to
-//! int8 per 32 columns and multiply integers ([`quantized`]).
+//! int8 per 32 columns and multiply integers (`quantized.rs`).
 
 mod activation;
 mod attention;

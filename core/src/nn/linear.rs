@@ -15,14 +15,14 @@ pub struct Linear<B: Backend> {
 }
 
 impl<B: Backend> Linear<B> {
-    /// `weight` [out, in] and, if asked for, `bias` [out].
+    /// `weight` (out, in) and, if asked for, `bias` (out).
     pub fn load(w: &Weights<'_, B>, shape: [usize; 2], bias: bool) -> Result<Self> {
         let weight = w.matrix("weight", shape)?;
         let bias = if bias { Some(w.vector("bias", shape[0])?) } else { None };
         Ok(Self { weight, bias })
     }
 
-    /// The rows `rows` of `weight` [out, in] and `bias` [out]: one of several layers that a file
+    /// The rows `rows` of `weight` (out, in) and `bias` (out): one of several layers that a file
     /// holds as one.
     pub fn load_rows(
         w: &Weights<'_, B>,

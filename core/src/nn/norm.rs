@@ -12,7 +12,7 @@ pub struct RmsNorm<B: Backend> {
 }
 
 impl<B: Backend> RmsNorm<B> {
-    /// `weight` [hidden_size].
+    /// `weight` (hidden_size).
     pub fn load(w: &Weights<'_, B>, hidden_size: usize, rms_norm_eps: f32) -> Result<Self> {
         Ok(Self { weight: w.vector("weight", hidden_size)?, rms_norm_eps })
     }
@@ -32,7 +32,7 @@ pub struct LayerNorm<B: Backend> {
 }
 
 impl<B: Backend> LayerNorm<B> {
-    /// `weight` and `bias` [hidden_size].
+    /// `weight` and `bias` (hidden_size).
     pub fn load(w: &Weights<'_, B>, hidden_size: usize, layer_norm_eps: f32) -> Result<Self> {
         let (weight, bias) = (w.vector("weight", hidden_size)?, w.vector("bias", hidden_size)?);
         Ok(Self { weight, bias, layer_norm_eps })

@@ -21,7 +21,7 @@ pub const QUANTIZED_KEY: &str = "quantized:";
 pub const SCALES_SUFFIX: &str = ".scales";
 
 /// A checkpoint: tensors by name, read only when asked for. Its files were checked when it was
-/// opened, see [`super::header`]'s limits; tensors of a dtype that no model computes with (int64
+/// opened, within the limits of `header.rs`; tensors of a dtype that no model computes with (int64
 /// position ids) are listed, and refused when asked for.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -218,8 +218,8 @@ impl Checkpoint {
 
     /// The tensor as a matrix (out, in) for a backend; `f32`, `f16`, `q8` and `q4` without a copy
     /// where the storage has none, `bf16` widened to `f32`. Leading axes of 1 are dropped, and the
-    /// axes after the first are one: a convolution [out, in, k, k] is a matrix [out, in * k * k],
-    /// and one axis [n] is a matrix [1, n].
+    /// axes after the first are one: a convolution (out, in, k, k) is a matrix (out, in * k * k),
+    /// and one axis (n) is a matrix (1, n).
     /// `Err` when it is missing, not of this shape, or not of a dtype that models compute with.
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<MatrixData> {
         let entry = self.entry(name)?;

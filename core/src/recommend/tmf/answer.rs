@@ -43,10 +43,11 @@ pub struct Answer {
 
 impl<B: Backend, R: Scorer> TmfRecommender<B, R> {
     /// The next item's name as the model writes it, among the candidates that a prompt holds.
-    /// A user without history gets the catalogue's prior, as in [`Recommender::recommend`].
+    /// A user without history gets the catalogue's prior, as in
+    /// [`recommend`](crate::recommend::Recommender::recommend).
     ///
     /// # Errors
-    /// Whatever [`Recommender::recommend`] refuses; a sampling out of range.
+    /// What [`recommend`](crate::recommend::Recommender::recommend) refuses; a sampling out of range.
     pub async fn answer(
         &self,
         request: &Request,
