@@ -73,6 +73,15 @@ fn a_stage_runs_when_something_changed_and_only_then() {
     folder.write("stages.toml", STAGES.replace("\"baselines\"", "\"shop\""));
     let error = run(&folder).unwrap_err();
     assert!(error.contains("a name of its own"), "{error}");
+    let words = r#"["prepare", "shop", "--out", "the shop", "--users", "3"]"#;
+    let blanks = STAGES.replace(r#""prepare shop --out shop --users 3""#, words);
+    let blanks = blanks.replace(r#"writes = ["shop"]"#, r#"writes = ["the shop"]"#);
+    folder.write("stages.toml", blanks.replace("--data shop", "--data 'the shop'"));
+    let error = run(&folder).unwrap_err();
+    assert!(error.contains("stage baselines") && error.contains("quotes"), "{error}");
+    folder.write("stages.toml", &blanks[..blanks.rfind("[[stage]]").unwrap()]);
+    assert_eq!(run(&folder).unwrap(), [("shop".to_owned(), false)]);
+    assert!(folder.path().join("the shop/shop.inter").exists());
     folder.write("stages.toml", STAGES);
     let record = std::fs::read_to_string(folder.path().join("done.json")).unwrap();
     folder.write("done.json", &record[..record.len() / 2]);

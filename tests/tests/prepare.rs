@@ -41,6 +41,7 @@ fn movielens_becomes_behaviours_clean_titles_and_pictures() {
     let prepared = prepare_movielens(source.path(), out.path(), Some(2)).unwrap();
     // User 9 and film 5 have too few, film 4 no title.
     assert_eq!((prepared.users, prepared.items, prepared.interactions), (2, 3, 6));
+    assert_eq!(prepared.left_out, 3);
     assert_eq!((prepared.pictures, prepared.missing_pictures), (1, 0));
     let data = Dataset::read(out.path()).unwrap();
     let titles: Vec<_> = data.catalogue.items().iter().map(|item| item.title.as_str()).collect();
@@ -120,6 +121,7 @@ fn recbole_files_keep_items_without_picture_or_title_and_one_user_is_enough() {
     let out = Folder::new("prepared");
     let prepared = prepare_recbole(source.path(), out.path(), None).unwrap();
     assert_eq!((prepared.users, prepared.items, prepared.interactions), (1, 3, 3));
+    assert_eq!(prepared.left_out, 0);
     assert_eq!((prepared.pictures, prepared.missing_pictures), (1, 1));
     let data = Dataset::read(out.path()).unwrap();
     assert_eq!(data.behaviours, ["like", "dislike"]);

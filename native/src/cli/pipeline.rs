@@ -2,6 +2,7 @@
 //! and what it reads is unchanged.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -32,13 +33,38 @@ struct Pipeline {
 #[serde(deny_unknown_fields)]
 struct Stage {
     name: String,
-    /// Words of a command line of this program.
-    command: String,
+    command: Words,
     /// Files and folders it reads.
     #[serde(default)]
     reads: Vec<PathBuf>,
     /// Files and folders it writes.
     writes: Vec<PathBuf>,
+}
+
+/// A command line of this program: its words between blanks, or a list of words that may hold some.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a command line, or a list of its words")]
+enum Words {
+    Line(String),
+    List(Vec<String>),
+}
+
+impl Words {
+    fn get(&self) -> Vec<&str> {
+        match self {
+            Self::Line(line) => line.split_whitespace().collect(),
+            Self::List(words) => words.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => f.write_str(line),
+            Self::List(words) => write!(f, "{words:?}"),
+        }
+    }
 }
 
 /// What is known of a stage that began.
@@ -86,7 +112,7 @@ pub(super) fn pipeline(arguments: &PipelineArguments, device: Device) -> Result<
                 done
             }
             unfinished => {
-                eprintln!("{}", line(&stage.command));
+                eprintln!("{}", line(&stage.command.to_string()));
                 let started = std::time::Instant::now();
                 let earlier = unfinished.as_ref().map_or(0.0, |done| done.seconds);
                 let resumes = unfinished.is_some_and(|done| done.outputs.is_none());
@@ -111,14 +137,19 @@ pub(super) fn pipeline(arguments: &PipelineArguments, device: Device) -> Result<
 
 impl Stage {
     fn parse(&self, resumes: bool) -> Result<Cli> {
-        let words: Vec<&str> = self.command.split_whitespace().collect();
+        let words = self.command.get();
         // Only training leaves something to go on from.
         let resume = (resumes && words.first() == Some(&"train")).then_some("--resume");
         let words = ["tributary"].into_iter().chain(words).chain(resume);
-        let refused = |found: &dyn std::fmt::Display| {
+        let refused = |found: &dyn fmt::Display| {
             let field = format!("stage {}: command", self.name);
             Error::file("pipeline", field, "a command of this program", found)
         };
+        if let Words::Line(line) = &self.command
+            && line.contains(['"', '\''])
+        {
+            return Err(refused(&"quotes; `command = [\"prepare\", ...]` has words with blanks"));
+        }
         match Cli::try_parse_from(words) {
             Ok(Cli { command: Command::Pipeline(_), .. }) => Err(refused(&"another pipeline")),
             parsed => parsed.map_err(|error| refused(&error)),
@@ -128,7 +159,7 @@ impl Stage {
     fn inputs(&self) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(env!("CARGO_PKG_VERSION"));
-        hash.update(&self.command);
+        hash.update(self.command.to_string());
         digest(&self.reads, hash)
     }
 

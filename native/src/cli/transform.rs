@@ -55,16 +55,19 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<Report> {
         "users": data.users,
         "items": data.items,
         "interactions": data.interactions,
+        "left_out": data.left_out,
         "behaviours": data.behaviours,
         "pictures": data.pictures,
         "missing_pictures": data.missing_pictures,
     });
     let text = format!(
-        "{} users, {} items, {} interactions ({}), {} pictures in {}; {} pictures are missing\n",
+        "{} users, {} items, {} interactions ({}; {} left out), {} pictures in {}; {} pictures are \
+         missing\n",
         data.users,
         data.items,
         data.interactions,
         data.behaviours.join(", "),
+        data.left_out,
         data.pictures,
         arguments.out.display(),
         data.missing_pictures,

@@ -34,6 +34,9 @@ pub struct Prepared {
     pub items: usize,
     /// Interactions of all users.
     pub interactions: usize,
+    /// Interactions that the source has and that were left out: of films without a title, of users
+    /// and items with too few.
+    pub left_out: usize,
     /// The kinds of interaction.
     pub behaviours: Vec<String>,
     /// Items with a picture.
@@ -96,6 +99,7 @@ pub fn prepare_movielens(source: &Path, out: &Path, core: Option<usize>) -> Resu
         order.sort_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal));
         user.reorder(&order);
     }
+    let source_interactions = data.interactions();
     let titled = |item: &CatalogueItem| !item.title.is_empty();
     let data = keep(data, core.unwrap_or(MOVIELENS_CORE), titled)?;
     let card = Card {
@@ -103,6 +107,7 @@ pub fn prepare_movielens(source: &Path, out: &Path, core: Option<usize>) -> Resu
         notes: "From the files that GroupLens hands out under terms of its own: for research, not \
                 for sale, and not to be passed on under other terms. Posters belong to the studios.",
         core: core.unwrap_or(MOVIELENS_CORE),
+        source_interactions,
     };
     write(&data, out, posters.as_ref(), &card)
 }
@@ -124,9 +129,10 @@ pub fn prepare_recbole(source: &Path, out: &Path, core: Option<usize>) -> Result
     check_out(out, &FILES)?;
     let images = Folder::open(&folder.join(IMAGES_FOLDER)).ok();
     let core = core.unwrap_or(1);
+    let source_interactions = data.interactions();
     let data = if core > 1 { keep(data, core, |_| true)? } else { data };
     let notes = "From RecBole atomic files; their own terms hold.";
-    write(&data, out, images.as_ref(), &Card { name: "RecBole", notes, core })
+    write(&data, out, images.as_ref(), &Card { name: "RecBole", notes, core, source_interactions })
 }
 
 /// The item of one film.
@@ -225,6 +231,7 @@ struct Card {
     name: &'static str,
     notes: &'static str,
     core: usize,
+    source_interactions: usize,
 }
 
 /// `Err` where `out` holds what is not this command's own: a source, notes, data of another kind, beside
@@ -309,6 +316,7 @@ fn write(data: &Dataset, out: &Path, pictures: Option<&Folder>, card: &Card) -> 
         users: data.users.len(),
         items: data.catalogue.len(),
         interactions: data.interactions(),
+        left_out: card.source_interactions - data.interactions(),
         behaviours: data.behaviours.clone(),
         pictures: found,
         missing_pictures: missing,
@@ -323,7 +331,8 @@ impl Card {
         let ratings = data.behaviours.iter().any(|name| name == "like");
         format!(
             "# {}, prepared\n\n{} users, {} items, {} interactions; {} items have a picture ({} \
-             are missing). Users and items have {} interactions or more. {}\n\n{}\n\n\
+             are missing). Users and items have {} interactions or more; {} of the source were left \
+             out. {}\n\n{}\n\n\
              - `{INTERACTIONS_FILE}`: RecBole atomic file, by user and time\n\
              - `{CATALOGUE_FILE}`: the items, one per line\n\
              - `{IMAGES_FOLDER}/`: the pictures that the catalogue names\n",
@@ -334,6 +343,7 @@ impl Card {
             data.pictures,
             data.missing_pictures,
             self.core,
+            data.left_out,
             self.notes,
             if ratings { RATINGS } else { "Behaviours are the source's own." },
         )

@@ -201,10 +201,7 @@ impl MllmSrecTrainConfig {
         if !(0.0..=1e6).contains(&self.loss.text) {
             return wrong("loss.text", "0 to 1e6", &self.loss.text);
         }
-        if self.adapter.is_some() && self.model.language.is_none() {
-            let expected = "a folder, since an [adapter] needs a trained model under it";
-            return wrong("model.language", expected, &"nothing");
-        }
+        AdapterOptions::check(self.adapter.as_ref(), self.model.language.as_deref())?;
         Ok(fit)
     }
 
