@@ -14,4 +14,5 @@ pub mod mbht;
 pub mod qwen2_vl;
 pub mod sasrec;
 pub mod sequence;
+mod sequence_items;
 pub mod vit;

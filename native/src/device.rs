@@ -8,7 +8,7 @@ use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::gpu::{Gpu, GpuOptions};
 
 #[cfg(feature = "train")]
-use crate::train::{Burn, BurnDevice, BurnOptions};
+use crate::burn_backend::{Burn, BurnDevice, BurnOptions};
 
 /// What a caller may ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -9,10 +9,10 @@ use tributary_core::backend::gpu::Gpu;
 pub use tributary_core::encoder::{Encoder, normalize};
 use tributary_core::{Context, Result};
 
+#[cfg(feature = "train")]
+use crate::burn_backend::Burn;
 use crate::device::{AnyBackend, Device};
 use crate::files;
-#[cfg(feature = "train")]
-use crate::train::Burn;
 
 /// What is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -15,6 +15,8 @@
 //! ```
 
 pub mod bundle;
+#[cfg(feature = "train")]
+pub mod burn_backend;
 pub mod caption;
 pub mod cli;
 pub mod clip_score;
@@ -30,6 +32,5 @@ pub mod recommender;
 pub mod shop_pictures;
 pub mod summary;
 pub mod threads;
-
 #[cfg(feature = "train")]
 pub mod train;

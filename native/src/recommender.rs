@@ -12,9 +12,9 @@ use tributary_core::recommend::{
 };
 
 use crate::bundle::{self, Bundle};
-use crate::device::{AnyBackend, Device};
 #[cfg(feature = "train")]
-use crate::train::Burn;
+use crate::burn_backend::Burn;
+use crate::device::{AnyBackend, Device};
 
 /// A loaded recommender; the choice of its kind and of the backend is made here, once.
 pub enum AnyRecommender {

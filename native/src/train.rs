@@ -3,7 +3,6 @@
 
 mod almost_rec;
 mod any_config;
-pub mod burn_backend;
 mod checkpoint;
 pub mod clip;
 mod config;
@@ -24,7 +23,6 @@ mod trainer;
 
 pub use almost_rec::{AlmostRecKind, AlmostRecModelConfig, AlmostRecTrainConfig};
 pub use any_config::AnyConfig;
-pub use burn_backend::{Burn, BurnDevice, BurnOptions, FrozenWeights, Trainable};
 pub use checkpoint::{Best, CHECKPOINT, RunState};
 pub use config::{FitConfig, TrainingConfig, parse};
 pub use curve::CurvePoint;

@@ -91,8 +91,11 @@ macro_rules! on_each_backend {
             $body
         }
         {
-            let options = tributary::train::BurnOptions::default();
-            let burn = tributary::train::Burn::new(tributary::train::BurnDevice::Cpu, options);
+            let options = tributary::burn_backend::BurnOptions::default();
+            let burn = tributary::burn_backend::Burn::new(
+                tributary::burn_backend::BurnDevice::Cpu,
+                options,
+            );
             let ($name, $b) = ("burn", burn.expect("burn on the CPU"));
             $body
         }

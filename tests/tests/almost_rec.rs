@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use tributary::bundle;
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions};
 use tributary::data::Dataset;
 use tributary::device::Device;
 use tributary::evaluate::{EvaluateOptions, evaluate};
 use tributary::recommender::AnyRecommender;
-use tributary::train::{AnyConfig, Burn, BurnDevice, BurnOptions, FitOptions, TrainReport};
+use tributary::train::{AnyConfig, FitOptions, TrainReport};
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, Segments};

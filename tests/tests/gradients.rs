@@ -9,7 +9,7 @@
 //! Attention takes h = 0.08: its gradients by q and k are a hundredth of its values, so rounding
 //! weighs more, and softmax is smooth enough for the longer step.
 
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Matrix, Trainable, Vector};
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions, Matrix, Trainable, Vector};
 use tributary_core::Result;
 use tributary_core::backend::{
     Activation, Attend, Backend, HeadShape, LoraData, Mask, MatrixData, Mix, Prefix, Recurrence,

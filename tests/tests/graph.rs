@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 use tributary_core::Result;
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, Segments};
@@ -64,7 +64,7 @@ fn values(load: impl Fn(&Weights<'_, Burn>)) -> BTreeMap<String, (Vec<usize>, Ve
     let b = burn();
     load(&Weights::fresh(&b, 1));
     let value = |(seed, p): (usize, &std::sync::Arc<_>)| {
-        let p: &tributary::train::burn_backend::Parameter = p;
+        let p: &tributary::burn_backend::Parameter = p;
         let len = p.axes().iter().product();
         let values = uniform(seed as u64 + 50, len).iter().map(|x| x * 0.7).collect();
         (p.name().to_owned(), (p.axes().to_vec(), values))

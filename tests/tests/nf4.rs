@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions, FrozenWeights, Trainable};
 use tributary::files::{open_checkpoint, open_model};
 use tributary::language::LanguageModel;
-use tributary::train::FrozenWeights;
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, LoraData, MatrixData, Segments};
 use tributary_core::dtype::Format;

@@ -1,6 +1,6 @@
 //! Every operation of every backend against its f64 twin, at shapes nobody uses.
 
-use tributary::train::{Burn, BurnDevice, BurnOptions};
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions};
 use tributary_core::backend::Backend;
 use tributary_core::dtype::Format;
 use tributary_tests::suite::Subject;

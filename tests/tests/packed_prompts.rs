@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use pollster::block_on;
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions, Trainable};
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::llama::{Llama, Rows};
 use tributary_core::nn::{Branches, KvUse};

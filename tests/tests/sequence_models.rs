@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary::train::{Burn, BurnDevice, BurnOptions};
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions};
 use tributary_core::backend::cpu::Cpu;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::models::bpr::BprConfig;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions, Matrix, Trainable, Vector};
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions, Matrix, Trainable, Vector};
 use tributary::train::{
     CHECKPOINT, Decay, Event, FitConfig, FitOptions, Losses, Objective, Optimizer, OptimizerConfig,
     OptimizerKind, Schedule, Stopped, Table, TrainReport, WEIGHTS, fit, parse,

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use tributary::burn_backend::{Burn, BurnDevice, BurnOptions};
 use tributary::files::open_model;
-use tributary::train::burn_backend::{Burn, BurnDevice, BurnOptions};
 use tributary::train::{CHECKPOINT, FitOptions, Stopped, TrainConfig, TrainReport, WEIGHTS, run};
 use tributary_core::Result;
 use tributary_core::backend::Backend;

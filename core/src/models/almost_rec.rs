@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::llama::{Llama, Rows, TokenId};
-use super::sequence::items::SequenceItems;
+use super::sequence_items::SequenceItems;
 use crate::backend::{Backend, MatrixData, Segments};
 use crate::error::{Context, Error, Result};
 use crate::nn::{KvUse, Linear};

@@ -9,7 +9,7 @@
 
 use serde_json::json;
 
-use super::sequence::items::{DROPOUT, SequenceItems};
+use super::sequence_items::{DROPOUT, SequenceItems};
 use crate::backend::{Backend, Mix, Segments};
 use crate::error::{Context, Result};
 use crate::weights::{ConfigReader, Weights};

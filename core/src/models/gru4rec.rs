@@ -10,7 +10,7 @@
 
 use serde_json::json;
 
-use super::sequence::items::{DROPOUT, SequenceItems};
+use super::sequence_items::{DROPOUT, SequenceItems};
 use crate::backend::{Activation, Backend, Mix, Segments};
 use crate::error::{Context, Result};
 use crate::nn::Linear;

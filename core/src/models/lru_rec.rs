@@ -14,7 +14,7 @@
 
 use serde_json::json;
 
-use super::sequence::items::{DROPOUT, SequenceItems, one_per_row};
+use super::sequence_items::{DROPOUT, SequenceItems, one_per_row};
 use crate::backend::{Activation, Backend, Recurrence, Segments};
 use crate::error::{Context, Result};
 use crate::nn::{LayerNorm, Linear};

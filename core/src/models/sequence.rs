@@ -1,9 +1,7 @@
 //! Any sequence model: items in, hidden states and scores of all items out. Which one is what
 //! `model_type` in `config.json` says.
 
-pub(super) mod items;
-
-pub use items::{RepeatedItems, SeenItems, SequenceItems};
+pub use super::sequence_items::{RepeatedItems, SeenItems, SequenceItems};
 
 use super::almost_rec::{AlmostRec, AlmostRecConfig};
 use super::bpr::{Bpr, BprConfig};

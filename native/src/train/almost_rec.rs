@@ -14,7 +14,6 @@ use tributary_core::recommend::{
 use tributary_core::weights::{Initial, NamedTensor, Weights};
 use tributary_core::{Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::checkpoint::write;
 use super::config::{self, FitConfig, TrainingConfig};
 use super::graph::table::{catalogue_sha256, item_table};
@@ -24,6 +23,7 @@ use super::progress::Event;
 use super::schedule::Schedule;
 use super::sequence::{DataConfig, SequenceObjective, check_items, digest};
 use super::trainer::{FitOptions, TrainReport, fit};
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::data::{CATALOGUE_FILE, Dataset};
 use crate::files;
 use crate::files::write_atomically;

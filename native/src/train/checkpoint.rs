@@ -11,10 +11,10 @@ use tributary_core::backend::Backend;
 use tributary_core::weights::{NamedTensor, save_safetensors};
 use tributary_core::{Error, Result};
 
-use super::burn_backend::{Burn, Parameter};
 use super::config;
 use super::curve::CurvePoint;
 use super::optimizer::Optimizer;
+use crate::burn_backend::{Burn, Parameter};
 use crate::files::write_atomically;
 
 /// File name of the state inside a run's folder.

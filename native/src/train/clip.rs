@@ -17,10 +17,10 @@ use tributary_core::models::llama::TokenId;
 use tributary_core::weights::Weights;
 use tributary_core::{Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::{self as shared, FitConfig};
 use super::progress::Event;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::files::write_atomically;
 pub use config::{ClipDataConfig, ClipModelConfig, ClipTrainConfig, TextTower, VisionTower};
 use data::Pairs;

@@ -10,9 +10,9 @@ use tributary_core::digest::hex;
 use tributary_core::metrics::{Denominator, RankingMetrics};
 use tributary_core::{Error, Result};
 
-use super::burn_backend::BurnDevice;
 use super::optimizer::OptimizerConfig;
 use super::schedule::Schedule;
+use crate::burn_backend::BurnDevice;
 
 /// `[training]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

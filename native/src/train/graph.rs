@@ -22,13 +22,13 @@ use tributary_core::models::mbht::{Mbht, MbhtConfig, check_behaviours};
 use tributary_core::weights::{Checkpoint, Initial, Weights};
 use tributary_core::{Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::{self, FitConfig, TrainingConfig};
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
 use super::trainer::{FitOptions, TrainReport, fit};
 use crate::bundle::GRAPH_TABLE;
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::data::{Dataset, SplitRule};
 use lightgcn::LightGcnObjective;
 use mbht::MbhtObjective;

@@ -19,7 +19,7 @@ use tributary_core::prompt::Level;
 use tributary_core::random::Random;
 use tributary_core::{Error, Result};
 
-use crate::train::burn_backend::Burn;
+use crate::burn_backend::Burn;
 
 /// Pairs of a head, fast ones first, by which a row finds a neighbour: turning angles that differ
 /// most from row to row.

@@ -15,8 +15,8 @@ use tributary_core::weights::{Adapter, Checkpoint, Initial, NamedTensor, Weights
 use tributary_core::{Error, Result};
 
 use super::WEIGHTS;
-use super::burn_backend::{Burn, BurnOptions, FrozenWeights};
 use super::checkpoint::write;
+use crate::burn_backend::{Burn, BurnOptions, FrozenWeights};
 use crate::files::write_atomically;
 use crate::files::{self, FolderSink, ModelFolder};
 

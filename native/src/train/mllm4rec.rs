@@ -17,7 +17,6 @@ use tributary_core::recommend::{
 use tributary_core::weights::Weights;
 use tributary_core::{Context, Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::{self, FitConfig, TrainingConfig};
 use super::induction;
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
@@ -27,6 +26,7 @@ use super::retriever::retriever_files;
 use super::schedule::Schedule;
 use super::sequence::{DataConfig, check_items, digest};
 use super::trainer::{FitOptions, TrainReport, fit};
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::caption::Captions;
 use crate::data::{CATALOGUE_FILE, Dataset};
 use crate::files;

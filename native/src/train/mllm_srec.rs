@@ -16,7 +16,6 @@ use tributary_core::prompt::{ChainOptions, ChainTemplate, MAX_TEMPLATE_BYTES, te
 use tributary_core::recommend::{Catalogue, MLLM_SREC_CONFIG, MllmSrecConfig, TEMPLATE};
 use tributary_core::{Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::{self, FitConfig, TrainingConfig};
 use super::induction;
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
@@ -26,6 +25,7 @@ use super::retriever::retriever_files;
 use super::schedule::Schedule;
 use super::sequence::digest;
 use super::trainer::{FitOptions, TrainReport, fit};
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::caption::Captions;
 use crate::data::{CATALOGUE_FILE, Dataset, SplitRule};
 use crate::evaluate::Negatives;

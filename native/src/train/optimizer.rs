@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tributary_core::backend::Backend;
 use tributary_core::{Error, Result};
 
-use super::burn_backend::{Burn, Gradients, Parameter};
+use crate::burn_backend::{Burn, Gradients, Parameter};
 
 /// How weight decay enters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

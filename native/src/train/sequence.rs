@@ -18,10 +18,10 @@ use tributary_core::recommend::{
 use tributary_core::weights::Weights;
 use tributary_core::{Context, Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::FitConfig;
 use super::progress::Event;
 use super::trainer::{FitOptions, Losses, Objective, TrainReport, fit};
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
 use crate::files::ModelFolder;
 use crate::files::write_atomically;

@@ -22,13 +22,13 @@ use tributary_core::prompt::{Level, MAX_TEMPLATE_BYTES, PromptOptions, Template}
 use tributary_core::session::Likelihood;
 use tributary_core::{Context, Error, Result};
 
-use super::burn_backend::{Burn, BurnOptions, Trainable};
 use super::config::{self, FitConfig, TrainingConfig};
 use super::language::{AdapterOptions, Language, LanguageOptions, TITLES};
 use super::optimizer::OptimizerConfig;
 use super::progress::Event;
 use super::schedule::Schedule;
 use super::trainer::{FitOptions, TrainReport, fit};
+use crate::burn_backend::{Burn, BurnOptions, Trainable};
 use crate::data::{Dataset, SplitRule};
 use crate::files::read_text;
 pub use curriculum::CurriculumConfig;

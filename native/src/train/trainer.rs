@@ -7,13 +7,13 @@ use burn::tensor::Tensor;
 use tributary_core::backend::{Backend, Segments};
 use tributary_core::{Context, Error, Result};
 
-use super::burn_backend::Burn;
 use super::checkpoint::{self, Best, RunState};
 use super::config::{self, FitConfig};
 use super::curve::{self, CurvePoint};
 use super::optimizer::Optimizer;
 use super::progress::Event;
 use super::random;
+use crate::burn_backend::Burn;
 
 /// What is trained: examples with a loss, and how well the model does on others.
 pub trait Objective {

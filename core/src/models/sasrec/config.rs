@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::error::Result;
-use crate::models::sequence::items::{DROPOUT, SequenceItems, choice, name_of};
+use crate::models::sequence_items::{DROPOUT, SequenceItems, choice, name_of};
 use crate::weights::ConfigReader;
 
 /// Which published block a checkpoint has.

@@ -12,10 +12,10 @@ use tributary_core::models::lightgcn::{InteractionGraph, LightGcn};
 use tributary_core::random::Random;
 use tributary_core::recommend::GraphModel;
 
-use super::super::burn_backend::Burn;
 use super::super::trainer::{Losses, Objective};
 use super::LightGcnOptions;
 use super::sequences::{Event, Sequences};
+use crate::burn_backend::Burn;
 
 pub(super) struct LightGcnObjective<'a> {
     model: LightGcn<Burn>,

@@ -13,9 +13,9 @@ use tributary_core::models::mbht::{Mbht, Slot};
 use tributary_core::random::Random;
 use tributary_core::recommend::GraphModel;
 
-use super::super::burn_backend::Burn;
 use super::super::trainer::{Losses, Objective};
 use super::sequences::{Event, Sequences};
+use crate::burn_backend::Burn;
 
 pub(super) struct MbhtObjective<'a> {
     model: Mbht<Burn>,

@@ -7,9 +7,9 @@ use tributary_core::random::Random;
 use tributary_core::recommend::{Catalogue, GraphModel, GraphRecommender, ItemIndex};
 use tributary_core::{Context, Error, Result};
 
-use super::super::burn_backend::Burn;
 use super::super::config::FitConfig;
 use super::GraphDataConfig;
+use crate::burn_backend::Burn;
 use crate::data::{CATALOGUE_FILE, Dataset, Split, SplitRule, UserSequence};
 use crate::evaluate::{Candidates, EvaluateOptions, evaluate};
 use crate::files::write_atomically;

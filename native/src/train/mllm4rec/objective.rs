@@ -15,8 +15,8 @@ use tributary_core::recommend::{ItemIndex, Scorer, SequenceRecommender, rank_of,
 use tributary_core::{Context, Error, Result};
 
 use super::{ExamplesConfig, Mllm4RecTrainConfig, Negatives};
+use crate::burn_backend::Burn;
 use crate::data::{Dataset, Split};
-use crate::train::burn_backend::Burn;
 use crate::train::config::FitConfig;
 use crate::train::trainer::{Losses, Objective};
 

@@ -16,9 +16,9 @@ use tributary_core::{Error, Result};
 
 use super::lessons::{Lesson, Lessons};
 use super::{LossOn, METRIC, MllmSrecTrainConfig};
+use crate::burn_backend::Burn;
 use crate::evaluate::evaluate_pairs;
 use crate::summary::{RuleSummaries, item_summary};
-use crate::train::burn_backend::Burn;
 use crate::train::language::Language;
 use crate::train::trainer::{Losses, Objective};
 

@@ -10,7 +10,7 @@ use tributary_core::models::bpr::Bpr;
 use tributary_core::random::Random;
 use tributary_core::recommend::ItemIndex;
 
-use crate::train::burn_backend::Burn;
+use crate::burn_backend::Burn;
 
 /// -ln sigmoid(x_ui - x_uj) of each row of `users` (rows, hidden_size): (rows, 1).
 pub(super) fn losses(

@@ -13,7 +13,7 @@ use tributary_core::recommend::ItemIndex;
 use tributary_core::session::Likelihood;
 
 use super::LossConfig;
-use crate::train::burn_backend::Burn;
+use crate::burn_backend::Burn;
 use crate::train::trainer::Losses;
 
 /// A lesson as tokens.

@@ -25,8 +25,8 @@ use super::lessons::{Lessons, Question};
 use super::modalities::{FUSION, Modalities};
 use super::texts::Texts;
 use super::{TmfTrainConfig, soft_start};
+use crate::burn_backend::Burn;
 use crate::files;
-use crate::train::burn_backend::Burn;
 use crate::train::language::Language;
 use crate::train::trainer::{Losses, Objective};
 

@@ -12,7 +12,7 @@ use tributary_core::prompt::Level;
 use tributary_core::recommend::ItemIndex;
 
 use super::modalities::{FUSION, Modalities};
-use crate::train::burn_backend::{Burn, Parameter};
+use crate::burn_backend::{Burn, Parameter};
 use crate::train::induction::{Mark, mark, rotation};
 
 /// How loud the differences between behaviours are beside their mark.

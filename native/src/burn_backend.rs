@@ -6,6 +6,7 @@
 
 mod activate;
 mod attention;
+mod dropout;
 mod fused;
 mod linear;
 mod loss;
@@ -25,7 +26,6 @@ use tributary_core::backend::{
 };
 use tributary_core::{Error, Result};
 
-use super::random;
 pub use parameter::{Gradients, Matrix, Parameter, Trainable, Vector};
 
 /// Where burn computes.
@@ -252,7 +252,7 @@ impl Burn {
         }
         let key = [self.shared.options.seed, state.step, state.dropout_calls];
         state.dropout_calls += 1;
-        let mask = random::dropout_mask(key, shape.iter().product(), probability);
+        let mask = dropout::mask(key, shape.iter().product(), probability);
         Some(Tensor::from_data(TensorData::new(mask, shape), &self.shared.device))
     }
 }
