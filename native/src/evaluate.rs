@@ -396,7 +396,7 @@ impl Candidates {
     fn describe(&self, seen_items: SeenItems) -> String {
         match self {
             Self::All => match seen_items {
-                SeenItems::Exclude => "all items, seen ones excluded".into(),
+                SeenItems::Exclude => "all items, seen ones excluded but the target".into(),
                 SeenItems::ScoreZero => "all items, seen ones with score 0".into(),
             },
             Self::Sampled { num_candidates, seed } => {

@@ -1,7 +1,7 @@
 //! The `tributary` program: parses, runs, prints.
 #![expect(clippy::print_stderr, reason = "a program prints its errors")]
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -14,7 +14,11 @@ fn main() -> ExitCode {
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     // Inside the pool, because handing work over from outside costs a wake-up each time: decoding
     // is a fifth faster. Stacks are as large as a main thread's.
     if let Err(error) = rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build_global() {

@@ -29,7 +29,6 @@ pub enum AnyRecommender {
 }
 
 /// Evaluates `$body` with `$r` bound to the recommender inside an [`AnyRecommender`].
-#[macro_export]
 macro_rules! with_recommender {
     ($any:expr, $r:ident => $body:expr) => {
         match $any {
@@ -41,6 +40,8 @@ macro_rules! with_recommender {
         }
     };
 }
+
+pub(crate) use with_recommender;
 
 impl AnyRecommender {
     /// The bundle in `folder`, verified; the word `demo` names the embedded one.

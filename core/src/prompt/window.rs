@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 const MAX_ENTRIES: usize = 4096;
 
 /// Keeps a history up to `max`, then drops its oldest entries down to `keep`: the beginning of the
-/// prompt stays the same for several events, and with it what the prefix cache holds (DESIGN.md,
-/// section 5). An entry is kept whole or not at all.
+/// prompt stays the same for several events, and with it what the prefix cache holds. An
+/// entry is kept whole or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Window {

@@ -22,8 +22,8 @@ use crate::evaluate::{
     Candidates, EvaluateOptions, Evaluation, MAX_TOP, Popularity, evaluate_baselines,
     read_candidates, write_candidates, write_run,
 };
-use crate::recommender::AnyRecommender;
-use crate::{files, with_recommender};
+use crate::files;
+use crate::recommender::{AnyRecommender, with_recommender};
 
 pub(super) fn evaluate(arguments: &EvaluateArguments, device: Device) -> Result<Report> {
     let mut options = EvaluateOptions {

@@ -16,8 +16,7 @@ use super::{Report, progress_bar};
 use crate::bundle::{self, BundleText, write_bundle};
 use crate::data::Dataset;
 use crate::device::Device;
-use crate::recommender::AnyRecommender;
-use crate::with_recommender;
+use crate::recommender::{AnyRecommender, with_recommender};
 
 /// Arguments of `summarize`.
 #[derive(Args, Debug)]

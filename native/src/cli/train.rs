@@ -10,10 +10,9 @@ use super::Report;
 use super::arguments::TrainArguments;
 use crate::bundle::{self, BundleText, write_bundle};
 use crate::device::Device;
-use crate::recommender::AnyRecommender;
+use crate::recommender::{AnyRecommender, with_recommender};
 use crate::train::clip::{ClipReport, ClipTrainConfig};
 use crate::train::{self, AnyConfig, FitOptions, Stopped, TrainReport};
-use crate::with_recommender;
 
 /// Every step of a training takes and frees the same large buffers. glibc gives them back to the
 /// system each time and gets them again page by page, which is a third of the time; here they stay
