@@ -104,15 +104,17 @@ pub(super) fn pipeline(arguments: &PipelineArguments, device: Device) -> Result<
             }
             _ => false,
         };
-        let line = |what: &str| format!("{place}/{}: {}: {what}", pipeline.stage.len(), stage.name);
+        let line = |what: &dyn fmt::Display| {
+            format!("{place}/{}: {}: {what}", pipeline.stage.len(), stage.name)
+        };
         let done = match before {
             Some(done) if is_done => {
-                tracing::info!("{}", line("unchanged"));
-                text += &format!("{}\n", line("unchanged, skipped"));
+                tracing::info!("{}", line(&"unchanged"));
+                text += &format!("{}\n", line(&"unchanged, skipped"));
                 done
             }
             unfinished => {
-                eprintln!("{}", line(&stage.command.to_string()));
+                eprintln!("{}", line(&stage.command)); // Progress; stdout is the report's alone.
                 let started = std::time::Instant::now();
                 let earlier = unfinished.as_ref().map_or(0.0, |done| done.seconds);
                 let resumes = unfinished.is_some_and(|done| done.outputs.is_none());
@@ -125,7 +127,7 @@ pub(super) fn pipeline(arguments: &PipelineArguments, device: Device) -> Result<
                 let seconds = earlier + started.elapsed().as_secs_f64();
                 let outputs = Some(stage.outputs().at(|| format!("stage {}", stage.name))?);
                 eprint!("{}", super::printable(&report.text));
-                text += &format!("{}\n", line(&format!("{seconds:.1} s")));
+                text += &format!("{}\n", line(&format_args!("{seconds:.1} s")));
                 Done { inputs, outputs, seconds }
             }
         };
